@@ -1,0 +1,36 @@
+// A small thread pool for data-parallel loops.
+#ifndef MINDIR_LLM_BASE_THREAD_POOL_H_
+#define MINDIR_LLM_BASE_THREAD_POOL_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace mllm {
+
+// Physical cores this process may use, at least 1.
+int physical_cores();
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);  // <= 0: physical_cores()
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const;
+
+  // Call body(begin, end) over disjoint pieces that cover [0, count); pieces have `grain` items (the last may
+  // have fewer) and are handed out one by one, so that a thread delayed by another process delays only its
+  // own piece. The caller works too. The first exception of a piece is rethrown here after all pieces ended.
+  // Not reentrant. Calls from several threads (several sessions of one model) are serialized.
+  void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace mllm
+
+#endif  // MINDIR_LLM_BASE_THREAD_POOL_H_

@@ -1,0 +1,42 @@
+// An executable plan: nodes in order, memory for every value, run by one thread at a time.
+#ifndef MINDIR_LLM_GRAPH_PLAN_H_
+#define MINDIR_LLM_GRAPH_PLAN_H_
+
+#include <span>
+#include <vector>
+
+#include "base/tensor.h"
+#include "base/thread_pool.h"
+#include "graph/ir.h"
+#include "graph/operator.h"
+
+namespace mllm {
+
+class Plan {
+ public:
+  // Takes a graph (fused or not), computes lifetimes and places all computed values in one arena.
+  Plan(Graph graph, ThreadPool& pool);
+
+  const Graph& graph() const { return graph_; }
+  size_t arena_bytes() const { return arena_bytes_; }
+
+  // Run with inputs bound to caller memory (in graph order, types must equal the graph's). Where a node
+  // overwrites a graph input in place, the caller's memory IS overwritten. Outputs are views of the arena, of
+  // an input or of a constant, valid until the next run.
+  std::vector<Tensor> run(std::span<const Tensor> inputs);
+
+  // For graphs made of fused operators only: compute just the rows of `segments`.
+  std::vector<Tensor> run(std::span<const Tensor> inputs, std::span<const Segment> segments);
+
+ private:
+  Graph graph_;
+  ThreadPool& pool_;
+  size_t arena_bytes_ = 0;
+  Tensor arena_;
+  std::vector<Tensor> tensors_;  // by ValueId
+  Tensor scratch_;
+};
+
+}  // namespace mllm
+
+#endif  // MINDIR_LLM_GRAPH_PLAN_H_

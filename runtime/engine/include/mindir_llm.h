@@ -1,0 +1,187 @@
+/* mindir-llm: the C interface of the engine. Every front end (Python, the command line, embedding programs)
+ * uses this header and nothing else. It is plain C99.
+ *
+ * Conventions
+ * - Functions that can fail return mllm_status; on failure mllm_last_error() gives one line for the calling
+ * thread.
+ * - Handles are opaque. A handle may be used by one thread at a time; different sessions of one model may be
+ * used by different threads at the same time. A model must outlive its sessions.
+ * - Pointers handed out stay valid until the next call on the same handle, or until it is closed.
+ * - Close functions accept NULL.
+ */
+#ifndef MINDIR_LLM_H_
+#define MINDIR_LLM_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define MLLM_API __declspec(dllexport)
+#else
+#define MLLM_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MLLM_ABI_VERSION 1
+
+typedef enum mllm_status {
+  MLLM_OK = 0,
+  MLLM_ERROR_INVALID_ARGUMENT = 1, /* the caller's fault: wrong name, shape, dtype, range */
+  MLLM_ERROR_IO = 2,               /* a file is missing or cannot be read */
+  MLLM_ERROR_FORMAT = 3,           /* a file is corrupt, truncated or of an unknown version */
+  MLLM_ERROR_UNSUPPORTED = 4,      /* a valid graph that uses a primitive or form that the engine lacks */
+  MLLM_ERROR_OUT_OF_MEMORY = 5,
+  MLLM_ERROR_CAPACITY = 6, /* the KV cache is full: prompt plus generated tokens exceed max_seq_len */
+  MLLM_ERROR_INTERNAL = 7  /* a bug in the engine */
+} mllm_status;
+
+typedef enum mllm_dtype {
+  MLLM_DTYPE_BOOL = 0,
+  MLLM_DTYPE_INT8 = 1,
+  MLLM_DTYPE_UINT8 = 2,
+  MLLM_DTYPE_INT16 = 3,
+  MLLM_DTYPE_INT32 = 4,
+  MLLM_DTYPE_INT64 = 5,
+  MLLM_DTYPE_FLOAT16 = 6,
+  MLLM_DTYPE_BFLOAT16 = 7,
+  MLLM_DTYPE_FLOAT32 = 8,
+  MLLM_DTYPE_FLOAT64 = 9,
+  MLLM_DTYPE_QINT4X2 = 10, /* two signed 4-bit values a byte, low nibble first */
+  MLLM_DTYPE_UINT16 = 11,
+  MLLM_DTYPE_UINT32 = 12,
+  MLLM_DTYPE_UINT64 = 13
+} mllm_dtype;
+
+MLLM_API uint32_t mllm_abi_version(void);   /* MLLM_ABI_VERSION the library was built with */
+MLLM_API const char* mllm_version(void);    /* "0.1.0" */
+MLLM_API const char* mllm_last_error(void); /* "" when the calling thread has seen no error */
+
+/* ---- Graph: any MindIR of supported primitives
+ * ------------------------------------------------------------- */
+
+typedef struct mllm_graph mllm_graph;
+
+/* A dense row-major tensor. dims are -1 where unknown (in mllm_graph_input of a dynamic graph). */
+typedef struct mllm_tensor {
+  const char* name;
+  mllm_dtype dtype;
+  int32_t rank;
+  const int64_t* dims;
+  void* data; /* not written by mllm_graph_run for inputs */
+  size_t nbytes;
+} mllm_tensor;
+
+/* threads <= 0: one per physical core. */
+MLLM_API mllm_status mllm_graph_open(const char* path, int32_t threads, mllm_graph** graph);
+MLLM_API void mllm_graph_close(mllm_graph* graph);
+MLLM_API size_t mllm_graph_input_count(const mllm_graph* graph);
+MLLM_API size_t mllm_graph_output_count(const mllm_graph* graph);
+/* Fill name, dtype, rank, dims; data is NULL. Output dims may be -1 before the first run. */
+MLLM_API mllm_status mllm_graph_input(const mllm_graph* graph, size_t index, mllm_tensor* info);
+MLLM_API mllm_status mllm_graph_output(const mllm_graph* graph, size_t index, mllm_tensor* info);
+/* inputs: input_count tensors in graph order. outputs: output_count structs, filled with views of memory
+ * owned by the graph, valid until the next run or close. Inputs are never modified, also where the graph
+ * writes to them in place. */
+MLLM_API mllm_status mllm_graph_run(mllm_graph* graph, const mllm_tensor* inputs, size_t n_inputs,
+                                    mllm_tensor* outputs, size_t n_outputs);
+/* JSON:
+ * {"inputs","outputs":[{name,dtype,dims}],"operators":{primitive:count},"parameters":[{name,dtype,dims,nbytes}],
+ * "plan":{operator:count after fusion},"arena_bytes":n}. Owned by the graph. */
+MLLM_API mllm_status mllm_graph_describe(mllm_graph* graph, const char** json);
+
+/* ---- Model: a bundle
+ * ---------------------------------------------------------------------------------------- */
+
+typedef struct mllm_model mllm_model;
+
+typedef struct mllm_model_options {
+  uint32_t struct_size;   /* sizeof(mllm_model_options) */
+  int32_t threads;        /* <= 0: one per physical core */
+  int32_t verify_weights; /* non-zero: check the sha256 of the weight files too (graphs are always checked) */
+} mllm_model_options;
+
+typedef struct mllm_model_info {
+  int32_t batch_size;
+  int32_t max_seq_len;
+  int32_t prefill_chunk;
+  int32_t vocab_size;
+  int32_t num_layers;
+  int32_t threads;
+  int32_t fused; /* non-zero: every operator of both graphs runs as a fused engine operator */
+  size_t weight_bytes;
+  size_t kv_cache_bytes; /* of one session */
+} mllm_model_info;
+
+/* options may be NULL. path is the bundle directory. */
+MLLM_API mllm_status mllm_model_open(const char* path, const mllm_model_options* options, mllm_model** model);
+MLLM_API void mllm_model_close(mllm_model* model);
+MLLM_API mllm_status mllm_model_get_info(const mllm_model* model, mllm_model_info* info);
+/* The bundle's manifest.json, verbatim. */
+MLLM_API const char* mllm_model_manifest(const mllm_model* model);
+
+/* ---- Session: KV caches and positions of batch_size slots
+ * --------------------------------------------------- */
+
+typedef struct mllm_session mllm_session;
+
+typedef struct mllm_segment {
+  int32_t slot; /* 0 … batch_size-1, each at most once a call */
+  const int32_t* tokens;
+  int32_t n_tokens; /* >= 1 */
+} mllm_segment;
+
+MLLM_API mllm_status mllm_session_create(mllm_model* model, mllm_session** session);
+MLLM_API void mllm_session_close(mllm_session* session);
+/* Append tokens to the slots' contexts and compute the logits that follow each slot's last token. Prompts
+ * longer than the prefill chunk run in chunks. On error no slot's position moves. */
+MLLM_API mllm_status mllm_session_feed(mllm_session* session, const mllm_segment* segments,
+                                       size_t n_segments);
+MLLM_API mllm_status mllm_session_position(const mllm_session* session, int32_t slot, int32_t* position);
+/* Forget every token of the slot from `position` on (0 empties it); its logits become unavailable. */
+MLLM_API mllm_status mllm_session_rewind(mllm_session* session, int32_t slot, int32_t position);
+/* float32 [vocab_size] after the slot's last token. */
+MLLM_API mllm_status mllm_session_logits(const mllm_session* session, int32_t slot, const float** logits);
+
+/* ---- Sampler
+ * ------------------------------------------------------------------------------------------------- */
+
+typedef struct mllm_sampler mllm_sampler;
+
+typedef struct mllm_sampling_params {
+  uint32_t struct_size;     /* sizeof(mllm_sampling_params) */
+  float temperature;        /* >= 0; 0 is greedy: exact argmax, the lowest id wins ties */
+  int32_t top_k;            /* keep the k most probable tokens; <= 0: all */
+  float top_p;              /* (0, 1]; nucleus sampling, Holtzman et al. 2020 */
+  float min_p;              /* [0, 1]; drop tokens below min_p times the top probability */
+  float repetition_penalty; /* > 0, 1: off; divides positive and multiplies negative logits of seen tokens
+                               (CTRL) */
+  float presence_penalty;   /* subtracted once from tokens generated so far */
+  float frequency_penalty;  /* subtracted per occurrence among tokens generated so far */
+  uint64_t seed;
+} mllm_sampling_params;
+
+/* Fill with the defaults: temperature 1, all filters off, seed 0. */
+MLLM_API void mllm_sampling_params_init(mllm_sampling_params* params);
+MLLM_API mllm_status mllm_sampler_create(const mllm_sampling_params* params, int32_t vocab_size,
+                                         mllm_sampler** sampler);
+MLLM_API void mllm_sampler_close(mllm_sampler* sampler);
+/* Tell the sampler about prompt tokens (they count for the repetition penalty only). */
+MLLM_API mllm_status mllm_sampler_add_prompt(mllm_sampler* sampler, const int32_t* tokens, size_t n_tokens);
+/* Draw a token from logits [vocab_size] and record it as generated. banned: ids that must not be drawn (may
+ * be NULL). logprob, when not NULL, receives log softmax(logits)[token] of the raw logits (no penalty, no
+ * temperature). */
+MLLM_API mllm_status mllm_sampler_sample(mllm_sampler* sampler, const float* logits, const int32_t* banned,
+                                         size_t n_banned, int32_t* token, float* logprob);
+/* The n most probable tokens of raw logits [vocab_size], most probable first (ties: lowest id), with log
+ * softmax. */
+MLLM_API mllm_status mllm_top_logprobs(const float* logits, int32_t vocab_size, int32_t n, int32_t* tokens,
+                                       float* logprobs);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MINDIR_LLM_H_ */
