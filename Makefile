@@ -1,0 +1,73 @@
+# `make demo` and `make test` do all the set-up themselves: a virtual environment in .venv with the engine built into it.
+# Needs Python 3.10-3.13 with venv (MindSpore's own range for export), and a C++20 compiler. CMake and Ninja come from PyPI.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CMAKE := $(BIN)/cmake -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja
+ENGINE_SOURCES := $(shell find runtime/engine CMakeLists.txt -name '*.cpp' -o -name '*.h' -o -name 'CMakeLists.txt')
+PYTHON_SOURCES := runtime tokenizer models export tools tests
+JOBS ?= $(shell nproc)
+
+DEMO_CHECKPOINT := tools/demo_model/checkpoint
+DEMO_BUNDLE := build/demo-bundle
+
+.PHONY: demo test setup lint format test-cpp test-python test-asan test-tsan clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml $(ENGINE_SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet cmake ninja 'scikit-build-core>=0.10'
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) $(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	touch $@
+
+# The main job, end to end, on the small model that the repository carries.
+demo: setup
+	rm -rf $(DEMO_BUNDLE)
+	$(BIN)/mindir-llm export $(DEMO_CHECKPOINT) $(DEMO_BUNDLE) --quant a16w8
+	$(BIN)/mindir-llm verify $(DEMO_BUNDLE) --checkpoint $(DEMO_CHECKPOINT)
+	$(BIN)/mindir-llm run $(DEMO_BUNDLE) -p "Once upon a time" --max-tokens 200 --temperature 0
+
+test: lint test-cpp test-python
+
+lint: setup
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check --quiet $(PYTHON_SOURCES) || (echo "run: make format" && false)
+	$(BIN)/mypy runtime tokenizer models export tools
+	find runtime/engine -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format: setup
+	$(BIN)/ruff check --fix $(PYTHON_SOURCES)
+	$(BIN)/ruff format $(PYTHON_SOURCES)
+	find runtime/engine -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
+
+test-cpp: setup
+	mkdir -p build
+	$(CMAKE) -S . -B build/cpp -DMLLM_BUILD_TESTS=ON > build/cpp-configure.log || (cat build/cpp-configure.log && false)
+	$(BIN)/cmake --build build/cpp -j $(JOBS)
+	$(BIN)/ctest --test-dir build/cpp/runtime/engine --output-on-failure
+
+test-python: setup
+	$(BIN)/python -m pytest
+
+# The C++ unit tests and the Python tests that drive the engine, with AddressSanitizer and UndefinedBehaviorSanitizer.
+# Leak checking is off for Python, which never frees its own interned objects.
+test-asan: setup
+	mkdir -p build
+	$(CMAKE) -S . -B build/asan -DMLLM_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo -DMLLM_SANITIZE=address,undefined > build/asan-configure.log
+	$(BIN)/cmake --build build/asan -j $(JOBS)
+	$(BIN)/ctest --test-dir build/asan/runtime/engine --output-on-failure
+	MINDIR_LLM_LIBRARY=$(abspath build/asan/runtime/engine/libmindir_llm.so) \
+	  LD_PRELOAD="$$($(or $(CXX),c++) -print-file-name=libasan.so) $$($(or $(CXX),c++) -print-file-name=libstdc++.so.6)" \
+	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/engine tests/runtime
+
+test-tsan: setup
+	mkdir -p build
+	$(CMAKE) -S . -B build/tsan -DMLLM_BUILD_TESTS=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo -DMLLM_SANITIZE=thread > build/tsan-configure.log
+	$(BIN)/cmake --build build/tsan -j $(JOBS)
+	$(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R 'thread|session'
+
+clean:
+	rm -rf build $(VENV)
