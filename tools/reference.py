@@ -1,0 +1,270 @@
+"""A float64 forward pass of Llama-family networks, straight from a Hugging Face checkpoint.
+
+This is the oracle that bundles are measured against. It reads config.json and the safetensors files with code of its own,
+works one layer at a time in the plainest numpy, and shares nothing with the exporter, the MindSpore cells or the engine:
+a mistake in one of them cannot hide in the other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["CheckpointError", "LanguageModel", "ReferenceLlama", "Storage", "log_softmax"]
+
+Float = NDArray[np.float64]
+
+# Weights are kept in float64 up to this many bytes; a larger model is converted tensor by tensor at each use.
+_KEPT_BYTES = 1 << 30
+
+# safetensors type name -> how its bytes become floating point numbers.
+_DECODE: dict[str, Callable[[NDArray[np.uint8]], Float]] = {
+    "F64": lambda raw: raw.view("<f8").astype(np.float64),
+    "F32": lambda raw: raw.view("<f4").astype(np.float64),
+    "F16": lambda raw: raw.view("<f2").astype(np.float64),
+    # bfloat16 is the upper half of a float32.
+    "BF16": lambda raw: (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64),
+}
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read; the message names the file and the field or tensor."""
+
+
+class LanguageModel(Protocol):
+    """What this reference, an engine session and a pair of MindSpore graphs have in common."""
+
+    def reset(self) -> None:
+        """Forget the context."""
+
+    def feed(self, ids: Sequence[int]) -> NDArray[np.floating]:
+        """Append tokens to the context; return logits [vocab] that follow the last of them."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How a bundle stores numbers, so that the reference can round where the bundle rounds.
+
+    dtype: 'float32' or 'float16', of weights and of quantization scales; None leaves the checkpoint's values alone.
+    kv_dtype: 'float32' or 'float16', of the caches; None keeps float64.
+    quantized: linear layers (lm_head included) are symmetric int8 with one scale per output channel.
+    """
+
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    quantized: bool = False
+
+    def stored(self, weight: Float, linear: bool) -> Float:
+        """The values that `weight` has in the bundle; quantization applies to linear weights [out, in] only."""
+        if self.dtype is None:
+            return weight
+        if not (linear and self.quantized):
+            return weight.astype(self.dtype).astype(np.float64)
+        # The integers fit the scale as it is stored. Rounding happens in float32 on both sides: in float64 a few
+        # values close to a tie would fall to the other integer.
+        single = weight.astype(np.float32)
+        scale = (np.abs(single).max(axis=1, keepdims=True) / np.float32(127)).astype(self.dtype)
+        scale[scale == 0] = 1
+        integers = np.clip(np.rint(single / scale.astype(np.float32)), -127, 127)
+        return integers.astype(np.float64) * scale.astype(np.float64)
+
+    def cached(self, rows: Float) -> Float:
+        """The values that keys or values have in the cache."""
+        return rows if self.kv_dtype is None else rows.astype(self.kv_dtype).astype(np.float64)
+
+
+class _Weights:
+    """Tensors of a checkpoint folder by name: model.safetensors, or the shards that an index names."""
+
+    def __init__(self, folder: Path) -> None:
+        index = folder / "model.safetensors.index.json"
+        if index.is_file():
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        else:
+            names = ["model.safetensors"]
+        self._places: dict[str, tuple[Path, str, tuple[int, ...], int, int]] = {}
+        for name in names:
+            self._read_header(folder / name)
+
+    def _read_header(self, path: Path) -> None:
+        """A safetensors file: header length (8 bytes), header (JSON), then the tensors' bytes."""
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(length))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path}: cannot read as safetensors: {error}") from None
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                place = (path, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
+                self._places[name] = place
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    @property
+    def float64_bytes(self) -> int:
+        return sum(8 * math.prod(place[2]) for place in self._places.values())
+
+    def read(self, name: str) -> Float:
+        """A tensor's values; CheckpointError where the checkpoint lacks it or stores it in a type unknown here."""
+        if name not in self._places:
+            raise CheckpointError(f"tensor {name}: not in the checkpoint")
+        path, kind, shape, offset, length = self._places[name]
+        if kind not in _DECODE:
+            raise CheckpointError(f"{path}: tensor {name}: type {kind} is not supported")
+        with path.open("rb") as file:
+            file.seek(offset)
+            raw = np.frombuffer(file.read(length), np.uint8)
+        return _DECODE[kind](raw).reshape(shape)
+
+
+class ReferenceLlama:
+    """A Llama-family network in float64 with a growing KV cache: one sequence, any number of tokens a call."""
+
+    def __init__(self, checkpoint: str | Path, storage: Storage | None = None) -> None:
+        """checkpoint: a Hugging Face folder. storage: round weights and caches as a bundle does; default: not at all."""
+        folder = Path(checkpoint)
+        try:
+            config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{folder / 'config.json'}: cannot read: {error}") from None
+        self.storage = storage or Storage()
+        self.layers = int(config["num_hidden_layers"])
+        self.heads = int(config["num_attention_heads"])
+        self.kv_heads = int(config.get("num_key_value_heads") or self.heads)
+        self.head_dim = int(config.get("head_dim") or config["hidden_size"] // self.heads)
+        self.vocab_size = int(config["vocab_size"])
+        self.eps = float(config["rms_norm_eps"])
+        self.frequencies = _frequencies(config, self.head_dim)
+        self._weights = _Weights(folder)
+        self._head = "model.embed_tokens.weight" if config.get("tie_word_embeddings") else "lm_head.weight"
+        self._keep = self._weights.float64_bytes <= _KEPT_BYTES
+        self._kept: dict[tuple[str, bool], Float] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the context."""
+        empty = np.zeros((self.kv_heads, 0, self.head_dim))
+        self.keys = [empty] * self.layers
+        self.values = [empty] * self.layers
+
+    def feed(self, ids: Sequence[int]) -> Float:
+        """Append tokens to the context; return logits [vocab] that follow the last of them."""
+        logits: Float = self._project(self._hidden(ids)[-1:])[0]
+        return logits
+
+    def feed_all(self, ids: Sequence[int]) -> Float:
+        """Append tokens to the context; return logits [len(ids), vocab] that follow each of them."""
+        return self._project(self._hidden(ids))
+
+    def _weight(self, name: str, linear: bool = False) -> Float:
+        if (name, linear) in self._kept:
+            return self._kept[name, linear]
+        weight = self.storage.stored(self._weights.read(name), linear)
+        if self._keep:
+            self._kept[name, linear] = weight
+        return weight
+
+    def _linear(self, x: Float, name: str) -> Float:
+        y: Float = x @ self._weight(f"{name}.weight", linear=True).T
+        if f"{name}.bias" in self._weights:
+            y = y + self._weight(f"{name}.bias")
+        return y
+
+    def _norm(self, x: Float, name: str) -> Float:
+        scale = 1 / np.sqrt((x * x).mean(axis=-1, keepdims=True) + self.eps)
+        return x * scale * self._weight(f"{name}.weight")
+
+    def _project(self, x: Float) -> Float:
+        """Hidden states [n, hidden] -> logits [n, vocab]."""
+        logits: Float = self._norm(x, "model.norm") @ self._weight(self._head, linear=True).T
+        return logits
+
+    def _hidden(self, ids: Sequence[int]) -> Float:
+        """Token ids -> hidden states [len(ids), hidden] before the final norm, appending to the caches."""
+        if not len(ids):
+            raise ValueError("feed needs at least one token")
+        x = self._weight("model.embed_tokens.weight")[np.asarray(ids)]
+        for layer in range(self.layers):
+            name = f"model.layers.{layer}"
+            x = x + self._attention(self._norm(x, f"{name}.input_layernorm"), layer)
+            h = self._norm(x, f"{name}.post_attention_layernorm")
+            gate = self._linear(h, f"{name}.mlp.gate_proj")
+            up = self._linear(h, f"{name}.mlp.up_proj")
+            x = x + self._linear(gate / (1 + np.exp(-gate)) * up, f"{name}.mlp.down_proj")
+        return x
+
+    def _attention(self, x: Float, layer: int) -> Float:
+        """Causal self-attention over cache and new tokens: [n, hidden] -> [n, hidden]."""
+        name = f"model.layers.{layer}.self_attn"
+        n, past = len(x), self.keys[layer].shape[1]
+        positions = np.arange(past, past + n)
+
+        def heads(projection: str, count: int) -> Float:  # [count, n, head_dim]
+            rows = self._linear(x, f"{name}.{projection}")
+            return rows.reshape(n, count, self.head_dim).transpose(1, 0, 2)
+
+        q = self._rotate(heads("q_proj", self.heads), positions)
+        k = self._rotate(heads("k_proj", self.kv_heads), positions)
+        v = heads("v_proj", self.kv_heads)
+        self.keys[layer] = np.concatenate([self.keys[layer], self.storage.cached(k)], axis=1)
+        self.values[layer] = np.concatenate([self.values[layer], self.storage.cached(v)], axis=1)
+
+        hidden = np.arange(past + n)[None, :] > positions[:, None]  # [n, past + n]: the future
+        context = np.empty((n, self.heads, self.head_dim))
+        for head in range(self.heads):
+            shared = head // (self.heads // self.kv_heads)
+            scores = q[head] @ self.keys[layer][shared].T / math.sqrt(self.head_dim)
+            scores[hidden] = -np.inf
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+            weights /= weights.sum(axis=1, keepdims=True)
+            context[:, head] = weights @ self.values[layer][shared]
+        return self._linear(context.reshape(n, -1), f"{name}.o_proj")
+
+    def _rotate(self, x: Float, positions: NDArray[np.integer]) -> Float:
+        """Rotary embedding of [heads, n, head_dim]: component i turns with component i + head_dim/2."""
+        angles = positions[:, None] * self.frequencies
+        cos, sin = np.cos(angles), np.sin(angles)
+        a, b = np.split(x, 2, axis=-1)
+        return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def log_softmax(logits: NDArray[np.floating]) -> Float:
+    """Natural logarithms of the probabilities, over the last axis, in float64."""
+    shifted = logits.astype(np.float64) - np.max(logits, axis=-1, keepdims=True)
+    result: Float = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def _frequencies(config: dict[str, Any], head_dim: int) -> Float:
+    """Radians per position of each rotated pair, [head_dim/2]."""
+    both = config.get("rope_parameters") or {}  # transformers 5 keeps base and scaling in one object
+    theta = float(both.get("rope_theta") or config.get("rope_theta") or 10000.0)
+    scaling = both or config.get("rope_scaling") or {}
+    frequencies = np.array([theta ** (-2 * i / head_dim) for i in range(head_dim // 2)])
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind == "default":
+        return frequencies
+    if kind != "llama3":
+        raise CheckpointError(f"config.json: rope scaling {kind!r} is not supported by the reference")
+    # Llama 3.1: wavelengths (in tokens) beyond the original context are stretched by `factor`, those that fit into it
+    # high_freq_factor times stay, and the ones between move smoothly from the one to the other.
+    context, factor = scaling["original_max_position_embeddings"], scaling["factor"]
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    for i, frequency in enumerate(frequencies):
+        wavelength = 2 * math.pi / frequency
+        if wavelength > context / low:
+            frequencies[i] = frequency / factor
+        elif wavelength > context / high:
+            smooth = (context / wavelength - low) / (high - low)
+            frequencies[i] = (1 - smooth) * frequency / factor + smooth * frequency
+    return frequencies
