@@ -1,0 +1,276 @@
+"""Checkpoint in, bundle out: trace both graphs, stream the weights, write the manifest, rename into place."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindir_llm.export.checkpoint import Checkpoint
+from mindir_llm.export.errors import ExportError
+from mindir_llm.export.tokenizer_files import read_tokenizer
+from mindir_llm.export.trace import TracedGraph, signature_names, trace_llama
+from mindir_llm.export.weights import FileRecord, Progress, WeightPlan, lay_out, write_weights
+from mindir_llm.models.config import ConfigError, LlamaConfig
+from mindir_llm.models.rotary import rotary_tables
+
+__all__ = ["ExportOptions", "export_bundle"]
+
+_FORMAT = "mindir-llm-bundle"
+_FORMAT_VERSION = 1
+_PRODUCER = "mindir-llm 0.1.0"
+_MANIFEST = "manifest.json"
+_DEFAULT_MAX_SEQ_LEN = 2048
+_DEFAULT_PREFILL_CHUNK = 64
+_TARGETS = ("cpu", "ascend")
+_DTYPES = ("float16", "float32")
+_QUANTIZATIONS = ("none", "a16w8")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export. None means a default that depends on the model.
+
+    quant: 'none' or 'a16w8' (int8 weights, one scale per output channel). dtype: 'float16' or 'float32' of weights that
+    are not quantized, and of scales. kv_dtype: of the KV caches; default dtype. target: operator set, 'cpu' or
+    'ascend'. max_seq_len: rows of the static caches; default the model's own limit, at most 2048. prefill_chunk: tokens
+    per prefill call; default 64. batch: sequences per call. force: replace an existing bundle.
+    """
+
+    quant: str = "none"
+    dtype: str = "float16"
+    kv_dtype: str | None = None
+    target: str = "cpu"
+    max_seq_len: int | None = None
+    prefill_chunk: int | None = None
+    batch: int = 1
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Options with every default filled in and checked against the model."""
+
+    quant: str
+    dtype: str
+    kv_dtype: str
+    target: str
+    max_seq_len: int
+    prefill_chunk: int
+    batch: int
+
+
+def export_bundle(
+    checkpoint: str | Path,
+    bundle: str | Path,
+    options: ExportOptions | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Export a Hugging Face checkpoint folder to a bundle folder and return the bundle's path.
+
+    The bundle appears complete or not at all: it is written beside its place and renamed. progress is called with bytes
+    of weights written and in total. ExportError: an unsupported model or option, a damaged checkpoint, or an existing
+    bundle without `force`; OSError: the disk.
+    """
+    checkpoint, bundle = Path(checkpoint), Path(os.path.abspath(bundle))
+    options = options or ExportOptions()
+    _check_destination(bundle, options.force)
+    source = Checkpoint.open(checkpoint)
+    try:
+        config = LlamaConfig.from_file(checkpoint / "config.json")
+    except ConfigError as error:
+        raise ExportError(str(error)) from None
+    settings = _settle(options, config)
+    tokenizer = read_tokenizer(checkpoint, config.vocab_size)
+    for message in tokenizer.warnings:
+        warnings.warn(message, stacklevel=2)
+
+    graphs = {
+        "prefill": _trace(config, settings, settings.prefill_chunk, "prefill"),
+        "decode": _trace(config, settings, 1, "decode"),
+    }
+    parameters = graphs["decode"].parameters
+    if set(parameters) != set(graphs["prefill"].parameters):
+        raise AssertionError("prefill and decode graphs do not read the same parameters")
+    cos, sin = rotary_tables(config, _rotary_rows(settings))
+    tied_to = {"lm_head.weight": "model.embed_tokens.weight"} if config.tie_word_embeddings else {}
+    plan = WeightPlan(source, parameters, {"rotary.cos": cos, "rotary.sin": sin}, tied_to)
+    places = lay_out(plan.parameters)
+
+    bundle.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(bundle.parent, sum(place.length for place in places.values()))
+    with _atomic_folder(bundle, options.force) as folder:
+        files = write_weights(plan, places, folder, progress)
+        for name, graph in graphs.items():
+            files[f"{name}.mindir"] = _write(folder / f"{name}.mindir", graph.serialize(places))
+        for path in tokenizer.files:
+            files[path.name] = _write(folder / path.name, path.read_bytes())
+        manifest = _manifest(config, settings, tokenizer.manifest, files)
+        text = json.dumps(manifest, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+        _write(folder / _MANIFEST, text.encode("utf-8"))
+    return bundle
+
+
+def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
+    """Fill in defaults and check every option; ExportError names the flag, the value and the allowed range."""
+    kv_dtype = options.kv_dtype or options.dtype
+    for flag, value, allowed in (
+        ("--quant", options.quant, _QUANTIZATIONS),
+        ("--dtype", options.dtype, _DTYPES),
+        ("--kv-dtype", kv_dtype, _DTYPES),
+        ("--target", options.target, _TARGETS),
+    ):
+        if value not in allowed:
+            raise ExportError(f"{flag}: {value!r} is not one of {', '.join(allowed)}")
+    if options.target == "ascend":
+        for flag, value in (("--dtype", options.dtype), ("--kv-dtype", kv_dtype)):
+            if value != "float16":
+                raise ExportError(f"{flag}: {value} is not possible with --target ascend, whose primitives take float16")
+    limit = config.max_position_embeddings
+    rows = options.max_seq_len if options.max_seq_len is not None else min(limit, _DEFAULT_MAX_SEQ_LEN)
+    _check_range("--max-seq-len", rows, 1, limit, "the model's max_position_embeddings")
+    chunk = options.prefill_chunk
+    if chunk is None:
+        chunk = min(_DEFAULT_PREFILL_CHUNK, rows)
+        while options.target == "ascend" and rows % chunk:
+            chunk -= 1
+    _check_range("--prefill-chunk", chunk, 1, rows, "--max-seq-len")
+    if options.target == "ascend" and rows % chunk:
+        # KVCacheScatterUpdate writes whole chunks, and writing past the cache's end is undefined.
+        raise ExportError(f"--prefill-chunk: {chunk} must divide --max-seq-len {rows} with --target ascend")
+    _check_range("--batch", options.batch, 1, 1024, "its upper limit")
+    return _Settings(options.quant, options.dtype, kv_dtype, options.target, rows, chunk, options.batch)
+
+
+def _check_range(flag: str, value: int, low: int, high: int, meaning: str) -> None:
+    if not low <= value <= high:
+        raise ExportError(f"{flag}: {value} is not in {low} … {high} ({high} is {meaning})")
+
+
+def _rotary_rows(settings: _Settings) -> int:
+    return settings.max_seq_len + settings.prefill_chunk
+
+
+def _trace(config: LlamaConfig, settings: _Settings, tokens: int, name: str) -> TracedGraph:
+    return trace_llama(
+        config,
+        target=settings.target,
+        batch=settings.batch,
+        tokens=tokens,
+        max_seq_len=settings.max_seq_len,
+        rotary_rows=_rotary_rows(settings),
+        dtype=settings.dtype,
+        kv_dtype=settings.kv_dtype,
+        quantized=settings.quant == "a16w8",
+        graph_name=name,
+    )
+
+
+def _manifest(
+    config: LlamaConfig,
+    settings: _Settings,
+    tokenizer: dict[str, Any] | None,
+    files: dict[str, FileRecord],
+) -> dict[str, Any]:
+    signature = signature_names(config.num_hidden_layers)
+    quantization: dict[str, Any] = {"scheme": "none"}
+    if settings.quant == "a16w8":
+        quantization = {
+            "scheme": "a16w8",
+            "method": "rtn",
+            "weight_bits": 8,
+            "granularity": "per-channel",
+            "symmetric": True,
+        }
+    return {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "producer": _PRODUCER,
+        "target": settings.target,
+        "dtype": settings.dtype,
+        "kv_dtype": settings.kv_dtype,
+        "batch_size": settings.batch,
+        "max_seq_len": settings.max_seq_len,
+        "prefill_chunk": settings.prefill_chunk,
+        "graphs": {"prefill": "prefill.mindir", "decode": "decode.mindir"},
+        "inputs": list(signature.inputs),
+        "outputs": list(signature.outputs),
+        "model": config.to_json(),
+        "quantization": quantization,
+        "tokenizer": tokenizer,
+        "files": {name: {"size": record.size, "sha256": record.sha256} for name, record in files.items()},
+    }
+
+
+def _write(path: Path, data: bytes) -> FileRecord:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileRecord(len(data), hashlib.sha256(data).hexdigest())
+
+
+def _check_destination(bundle: Path, force: bool) -> None:
+    if not os.path.lexists(bundle):
+        return
+    if not force:
+        raise ExportError(f"{bundle}: exists; choose another name, or --force to replace a bundle")
+    if bundle.is_symlink() or not bundle.is_dir():
+        raise ExportError(f"{bundle}: exists and is not a folder; --force replaces bundles only")
+    if any(bundle.iterdir()) and not _is_bundle(bundle):
+        raise ExportError(f"{bundle}: exists and holds something else; --force replaces bundles only")
+
+
+def _is_bundle(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("format") == _FORMAT
+
+
+def _check_space(parent: Path, needed: int) -> None:
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise ExportError(f"{parent}: the bundle needs {needed / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free")
+
+
+@contextlib.contextmanager
+def _atomic_folder(final: Path, force: bool) -> Iterator[Path]:
+    """A new folder beside `final` that takes its place when the block succeeds and vanishes when it does not."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+    try:
+        content = temporary / "new"
+        content.mkdir()  # with the user's umask, which mkdtemp does not follow
+        yield content
+        for folder, _, _ in os.walk(content):
+            _sync_folder(folder)
+        _check_destination(final, force)
+        if final.exists():
+            os.rename(final, temporary / "old")
+            try:
+                os.rename(content, final)
+            except BaseException:
+                os.rename(temporary / "old", final)
+                raise
+        else:
+            os.rename(content, final)
+        _sync_folder(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync_folder(folder: str | Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

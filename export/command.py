@@ -1,0 +1,104 @@
+"""`mindir-llm export`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from typing import Any
+
+__all__ = ["register"]
+
+_EXAMPLES = """\
+examples:
+  mindir-llm export TinyLlama-1.1B-Chat bundle --quant a16w8
+      int8 weights for the engine on any CPU; the graphs also run in stock MindSpore
+  mindir-llm export TinyLlama-1.1B-Chat bundle --dtype float32 --max-seq-len 512
+      a float bundle that MindSpore Lite's converter takes as well
+  mindir-llm export Llama-2-7b bundle --target ascend --quant a16w8
+      the fused primitives of Ascend NPUs; the engine runs them on a CPU too
+"""
+
+
+def register(subparsers: Any) -> None:
+    """Add the `export` subcommand to an argparse subparsers object."""
+    parser = subparsers.add_parser(
+        "export",
+        help="turn a Hugging Face checkpoint into a bundle",
+        description="Quantize a Hugging Face Llama-family checkpoint and trace it with MindSpore into a bundle.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder with config.json and safetensors files")
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder to write; must not exist")
+    parser.add_argument(
+        "--quant",
+        choices=("none", "a16w8"),
+        default="none",
+        help="a16w8: int8 weights, one scale per output channel (default: none)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "float32"),
+        default="float16",
+        help="type of weights that are not quantized (default: float16)",
+    )
+    parser.add_argument(
+        "--kv-dtype", choices=("float16", "float32"), default=None, help="type of the KV caches (default: --dtype)"
+    )
+    parser.add_argument(
+        "--target",
+        choices=("cpu", "ascend"),
+        default="cpu",
+        help="operator set: cpu also runs in stock MindSpore and MindSpore Lite, ascend on NPUs (default: cpu)",
+    )
+    parser.add_argument(
+        "--max-seq-len",
+        type=int,
+        default=None,
+        metavar="N",
+        help="tokens a sequence may have, prompt included (default: the model's limit, at most 2048)",
+    )
+    parser.add_argument(
+        "--prefill-chunk", type=int, default=None, metavar="P", help="prompt tokens per call (default: 64)"
+    )
+    parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences per call (default: 1)")
+    parser.add_argument("--force", action="store_true", help="replace BUNDLE if it is a bundle already")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from mindir_llm.export.bundle import ExportOptions, export_bundle
+
+    # MindSpore reports its own deprecations and device probing; a user of this command can do nothing about them.
+    os.environ.setdefault("GLOG_v", "3")
+    options = ExportOptions(
+        quant=args.quant,
+        dtype=args.dtype,
+        kv_dtype=args.kv_dtype,
+        target=args.target,
+        max_seq_len=args.max_seq_len,
+        prefill_chunk=args.prefill_chunk,
+        batch=args.batch,
+        force=args.force,
+    )
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        tqdm(desc="weights", unit="B", unit_scale=True, unit_divisor=1000, disable=None) as bar,
+    ):
+        warnings.simplefilter("always", UserWarning)
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        bundle = export_bundle(args.checkpoint, args.bundle, options, show)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            print(f"mindir-llm: warning: {warning.message}", file=sys.stderr)
+    size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+    print(f"{bundle}: {size / 1e6:.1f} MB")
+    return 0

@@ -1,0 +1,1 @@
+"""Quantizers: pure numpy, a float matrix in, integers and scales out."""

@@ -1,0 +1,194 @@
+"""Operator set `ascend`: float16 activations and the fused primitives of an NPU. Traces anywhere, runs on Ascend."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.ops import auto_generate as gen
+from mindspore.ops.operations.nn_ops import IncreFlashAttention, PromptFlashAttention
+
+from mindir_llm.models.graph import GraphShape, empty_parameter
+
+__all__ = ["AscendOperators"]
+
+_NO_LIMIT = 2147483647
+_HALF_ROTATION_GATHERED = 2  # ApplyRotaryPosEmb cos_format whose meaning does not depend on the backend
+_ROWS_AXIS = -2
+
+
+class AscendOperators:
+    """Cells of the `ascend` target for one graph shape; see OperatorSet for what each maps to what."""
+
+    def __init__(self, shape: GraphShape) -> None:
+        if shape.dtype != "float16" or shape.kv_dtype != "float16":
+            raise ValueError("the ascend operator set works in float16 only")
+        self.shape = shape
+
+    def embedding(self, vocab_size: int, hidden_size: int) -> nn.Cell:
+        return _Embedding(vocab_size, hidden_size)
+
+    def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
+        if self.shape.quantized:
+            return _QuantizedLinear(in_features, out_features, has_bias)
+        return _Linear(in_features, out_features, has_bias)
+
+    def tied_linear(self) -> nn.Cell:
+        return _TiedLinear()
+
+    def norm(self, size: int, eps: float) -> nn.Cell:
+        return _RmsNorm(size, eps)
+
+    def rotary(self, head_dim: int) -> nn.Cell:
+        return _Rotary(self.shape, head_dim)
+
+    def attention(self, heads: int, kv_heads: int, head_dim: int) -> nn.Cell:
+        return _Attention(self.shape, heads, kv_heads, head_dim)
+
+    def gated_silu(self) -> nn.Cell:
+        return _GatedSilu()
+
+    def to_float32(self) -> nn.Cell:
+        return _ToFloat32()
+
+
+class _ToFloat32(nn.Cell):
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        return ops.cast(x, mstype.float32)
+
+
+class _Embedding(nn.Cell):
+    def __init__(self, vocab_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.weight = empty_parameter((vocab_size, hidden_size), mstype.float16)
+        self.gather = ops.Gather()
+
+    def construct(self, ids):  # type: ignore[no-untyped-def]
+        return self.gather(self.weight, ops.reshape(ids, (-1,)), 0)
+
+
+class _Linear(nn.Cell):
+    def __init__(self, in_features: int, out_features: int, has_bias: bool) -> None:
+        super().__init__()
+        self.has_bias = has_bias
+        self.weight = empty_parameter((out_features, in_features), mstype.float16)
+        if has_bias:
+            self.bias = empty_parameter((out_features,), mstype.float16)
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        y = self.matmul(x, self.weight)
+        if self.has_bias:
+            y = ops.add(y, self.bias)
+        return y
+
+
+class _TiedLinear(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x, weight):  # type: ignore[no-untyped-def]
+        return self.matmul(x, weight)
+
+
+class _QuantizedLinear(nn.Cell):
+    def __init__(self, in_features: int, out_features: int, has_bias: bool) -> None:
+        super().__init__()
+        self.has_bias = has_bias
+        self.weight = empty_parameter((out_features, in_features), mstype.int8)
+        self.weight_scale = empty_parameter((out_features,), mstype.float16)
+        if has_bias:
+            self.bias = empty_parameter((out_features,), mstype.float16)
+        self.matmul = gen.WeightQuantBatchMatmul(False, True, 0)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        bias = None
+        if self.has_bias:
+            bias = self.bias
+        return self.matmul(x, self.weight, self.weight_scale, None, None, None, bias)
+
+
+class _RmsNorm(nn.Cell):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = empty_parameter((size,), mstype.float16)
+        self.norm = ops.RmsNorm(eps)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        return self.norm(x, self.weight)[0]
+
+
+class _Rotary(nn.Cell):
+    """Everything in a graph that depends on positions alone, computed once for all layers."""
+
+    def __init__(self, shape: GraphShape, head_dim: int) -> None:
+        super().__init__()
+        self.batch, self.tokens = shape.batch, shape.tokens
+        self.cos = empty_parameter((shape.rotary_rows, head_dim), mstype.float32)
+        self.sin = empty_parameter((shape.rotary_rows, head_dim), mstype.float32)
+        self.token_offsets = Tensor(np.arange(shape.tokens, dtype=np.int32)[None, :])
+        self.column_indices = Tensor(np.arange(shape.max_seq_len, dtype=np.int32)[None, None, None, :])
+        self.gather = ops.Gather()
+
+    def construct(self, input_position):  # type: ignore[no-untyped-def]
+        """-> cos, sin float32 [B*T, D]; first row int32 [B]; flat positions int32 [B*T]; mask bool [B,1,T,S], true where
+        token t may not look at row s."""
+        positions = ops.add(ops.reshape(input_position, (self.batch, 1)), self.token_offsets)
+        flat = ops.reshape(positions, (-1,))
+        cos = self.gather(self.cos, flat, 0)
+        sin = self.gather(self.sin, flat, 0)
+        rows = ops.reshape(positions, (self.batch, 1, self.tokens, 1))
+        mask = ops.greater(self.column_indices, rows)
+        return cos, sin, input_position, flat, mask
+
+
+class _Attention(nn.Cell):
+    def __init__(self, shape: GraphShape, heads: int, kv_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.batch, self.tokens, self.rows = shape.batch, shape.tokens, shape.max_seq_len
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+        self.rope = gen.ApplyRotaryPosEmb(_HALF_ROTATION_GATHERED)
+        self.scatter = gen.KVCacheScatterUpdate()
+        self.is_decode = shape.tokens == 1
+        settings = {
+            "num_heads": heads,
+            "num_key_value_heads": kv_heads,
+            "input_layout": "BNSD",
+            "scale_value": head_dim**-0.5,
+        }
+        if self.is_decode:
+            self.flash = IncreFlashAttention(**settings)
+        else:
+            # Bounds of the band are lifted explicitly: the default of 0 for next_tokens would hide cached columns.
+            self.flash = PromptFlashAttention(
+                **settings, pre_tokens=_NO_LIMIT, next_tokens=_NO_LIMIT, sparse_mode=0
+            )
+
+    def split_heads(self, x, heads):  # type: ignore[no-untyped-def]
+        return ops.transpose(ops.reshape(x, (self.batch, self.tokens, heads, self.head_dim)), (0, 2, 1, 3))
+
+    def construct(self, q, k, v, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
+        cos, sin, first_row, positions, mask = rotary
+        q, k = self.rope(q, k, cos, sin, positions)
+        q = self.split_heads(q, self.heads)
+        k = self.split_heads(k, self.kv_heads)
+        v = self.split_heads(v, self.kv_heads)
+        key_cache = self.scatter(key_cache, first_row, k, _ROWS_AXIS, "update")
+        value_cache = self.scatter(value_cache, first_row, v, _ROWS_AXIS, "update")
+        if self.is_decode:
+            context = self.flash(
+                q, (key_cache,), (value_cache,), mask,
+                None, None, None, None, None, None, None, None, None, None, None,
+            )  # fmt: skip
+        else:
+            context = self.flash(
+                q, key_cache, value_cache, mask, None, None, None, None, None, None, None, None
+            )
+        context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.heads * self.head_dim))
+        return context, key_cache, value_cache
+
+
+class _GatedSilu(nn.Cell):
+    def construct(self, gate, up):  # type: ignore[no-untyped-def]
+        return ops.swiglu(ops.cat((gate, up), -1), -1)

@@ -1,0 +1,235 @@
+"""Operator set `cpu`: float32 arithmetic in primitives that stock MindSpore and MindSpore Lite run on a CPU.
+
+MindSpore Lite's checked list has no in-place cache write, no fused norm or attention and no sigmoid, and no tensor of
+more than four dimensions. Hence the long forms below; the engine recognizes each and runs one kernel for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from mindir_llm.models.graph import GraphShape, empty_parameter
+
+__all__ = ["CpuOperators"]
+
+_FLOAT = {"float16": mstype.float16, "float32": mstype.float32}
+
+
+def _as_float32(tensor, stored):  # type: ignore[no-untyped-def]
+    """Cast inside a graph; a cast that changes nothing is not emitted."""
+    if stored == mstype.float32:
+        return tensor
+    return ops.cast(tensor, mstype.float32)
+
+
+class CpuOperators:
+    """Cells of the `cpu` target for one graph shape; see OperatorSet for what each maps to what."""
+
+    def __init__(self, shape: GraphShape) -> None:
+        self.shape = shape
+        self.dtype = _FLOAT[shape.dtype]
+
+    def embedding(self, vocab_size: int, hidden_size: int) -> nn.Cell:
+        return _Embedding(vocab_size, hidden_size, self.dtype)
+
+    def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
+        if self.shape.quantized:
+            return _QuantizedLinear(in_features, out_features, has_bias, self.dtype)
+        return _Linear(in_features, out_features, has_bias, self.dtype)
+
+    def tied_linear(self) -> nn.Cell:
+        return _TiedLinear(self.dtype)
+
+    def norm(self, size: int, eps: float) -> nn.Cell:
+        return _RmsNorm(size, eps, self.dtype)
+
+    def rotary(self, head_dim: int) -> nn.Cell:
+        return _Rotary(self.shape, head_dim)
+
+    def attention(self, heads: int, kv_heads: int, head_dim: int) -> nn.Cell:
+        return _Attention(self.shape, heads, kv_heads, head_dim)
+
+    def gated_silu(self) -> nn.Cell:
+        return _GatedSilu()
+
+    def to_float32(self) -> nn.Cell:
+        return _Identity()
+
+
+class _Identity(nn.Cell):
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        return x
+
+
+class _Embedding(nn.Cell):
+    def __init__(self, vocab_size: int, hidden_size: int, dtype) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.dtype = dtype
+        self.weight = empty_parameter((vocab_size, hidden_size), dtype)
+        self.gather = ops.Gather()
+
+    def construct(self, ids):  # type: ignore[no-untyped-def]
+        rows = self.gather(self.weight, ops.reshape(ids, (-1,)), 0)
+        return _as_float32(rows, self.dtype)
+
+
+class _Linear(nn.Cell):
+    def __init__(self, in_features: int, out_features: int, has_bias: bool, dtype) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.dtype = dtype
+        self.has_bias = has_bias
+        self.weight = empty_parameter((out_features, in_features), dtype)
+        if has_bias:
+            self.bias = empty_parameter((out_features,), dtype)
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        y = self.matmul(x, _as_float32(self.weight, self.dtype))
+        if self.has_bias:
+            y = ops.add(y, _as_float32(self.bias, self.dtype))
+        return y
+
+
+class _TiedLinear(nn.Cell):
+    def __init__(self, dtype) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.dtype = dtype
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x, weight):  # type: ignore[no-untyped-def]
+        return self.matmul(x, _as_float32(weight, self.dtype))
+
+
+class _QuantizedLinear(nn.Cell):
+    def __init__(self, in_features: int, out_features: int, has_bias: bool, dtype) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.dtype = dtype
+        self.has_bias = has_bias
+        self.weight = empty_parameter((out_features, in_features), mstype.int8)
+        self.weight_scale = empty_parameter((out_features, 1), dtype)
+        if has_bias:
+            self.bias = empty_parameter((out_features,), dtype)
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        weight = ops.mul(ops.cast(self.weight, mstype.float32), _as_float32(self.weight_scale, self.dtype))
+        y = self.matmul(x, weight)
+        if self.has_bias:
+            y = ops.add(y, _as_float32(self.bias, self.dtype))
+        return y
+
+
+class _RmsNorm(nn.Cell):
+    def __init__(self, size: int, eps: float, dtype) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.dtype = dtype
+        self.eps = eps
+        self.weight = empty_parameter((size,), dtype)
+        self.mean = ops.ReduceMean(keep_dims=True)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        scale = ops.rsqrt(self.mean(ops.mul(x, x), -1) + self.eps)
+        return ops.mul(ops.mul(x, scale), _as_float32(self.weight, self.dtype))
+
+
+class _Rotary(nn.Cell):
+    """Everything in a graph that depends on positions alone, computed once for all layers."""
+
+    def __init__(self, shape: GraphShape, head_dim: int) -> None:
+        super().__init__()
+        self.batch, self.tokens, self.columns = shape.batch, shape.tokens, shape.max_seq_len
+        self.head_dim = head_dim
+        self.cos = empty_parameter((shape.rotary_rows, head_dim), mstype.float32)
+        self.sin = empty_parameter((shape.rotary_rows, head_dim), mstype.float32)
+        self.token_offsets = Tensor(np.arange(shape.tokens, dtype=np.int32)[None, :])
+        self.column_indices = Tensor(np.arange(shape.max_seq_len, dtype=np.int32)[None, None, :])
+        self.gather = ops.Gather()
+        self.sum = ops.ReduceSum()
+
+    def construct(self, input_position):  # type: ignore[no-untyped-def]
+        """-> cos, sin [B,1,T,D]; written [B,1,T,S] is 1 where token t goes to row s; kept [B,1,S,1] is 1 for rows that
+        no token goes to; mask [B,1,T,S] is 0 where token t may look at row s and -1e9 elsewhere."""
+        positions = ops.add(ops.reshape(input_position, (self.batch, 1)), self.token_offsets)
+        flat = ops.reshape(positions, (-1,))
+        table_shape = (self.batch, 1, self.tokens, self.head_dim)
+        cos = ops.reshape(self.gather(self.cos, flat, 0), table_shape)
+        sin = ops.reshape(self.gather(self.sin, flat, 0), table_shape)
+        rows = ops.reshape(positions, (self.batch, self.tokens, 1))
+        one_hot = ops.cast(ops.equal(self.column_indices, rows), mstype.float32)
+        kept = ops.reshape(1.0 - self.sum(one_hot, 1), (self.batch, 1, self.columns, 1))
+        written = ops.reshape(one_hot, (self.batch, 1, self.tokens, self.columns))
+        ahead = ops.cast(ops.greater(self.column_indices, rows), mstype.float32)
+        mask = ops.reshape(ops.mul(ahead, -1e9), (self.batch, 1, self.tokens, self.columns))
+        return cos, sin, written, kept, mask
+
+
+class _Attention(nn.Cell):
+    def __init__(self, shape: GraphShape, heads: int, kv_heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.batch, self.tokens, self.rows = shape.batch, shape.tokens, shape.max_seq_len
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
+        self.half = head_dim // 2
+        self.group = heads // kv_heads
+        self.kv_dtype = _FLOAT[shape.kv_dtype]
+        self.scale = head_dim**-0.5
+        self.concat = ops.Concat(-1)
+        self.matmul = ops.BatchMatMul()
+        self.matmul_nt = ops.BatchMatMul(transpose_b=True)
+        self.matmul_tn = ops.BatchMatMul(transpose_a=True)
+
+    def split_heads(self, x, heads):  # type: ignore[no-untyped-def]
+        return ops.transpose(ops.reshape(x, (self.batch, self.tokens, heads, self.head_dim)), (0, 2, 1, 3))
+
+    def rotate(self, x, cos, sin):  # type: ignore[no-untyped-def]
+        first, second = x[:, :, :, : self.half], x[:, :, :, self.half :]
+        return ops.add(ops.mul(x, cos), ops.mul(self.concat((ops.neg(second), first)), sin))
+
+    def write(self, cache, new, written, kept):  # type: ignore[no-untyped-def]
+        """Cache with the rows of this call replaced, [B, Hkv, S, D] in the cache's own type."""
+        rows = self.matmul_tn(written, new)
+        return ops.add(ops.mul(_as_float32(cache, self.kv_dtype), kept), rows)
+
+    def repeat(self, cache):  # type: ignore[no-untyped-def]
+        """[B, Hkv, S, D] -> [B, H, S, D], each KV head once per query head of its group."""
+        if self.group == 1:
+            return cache
+        flat = ops.reshape(cache, (self.batch * self.kv_heads, 1, self.rows, self.head_dim))
+        wide = ops.broadcast_to(flat, (self.batch * self.kv_heads, self.group, self.rows, self.head_dim))
+        return ops.reshape(wide, (self.batch, self.heads, self.rows, self.head_dim))
+
+    def construct(self, q, k, v, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
+        cos, sin, written, kept, mask = rotary
+        q = self.rotate(self.split_heads(q, self.heads), cos, sin)
+        k = self.rotate(self.split_heads(k, self.kv_heads), cos, sin)
+        v = self.split_heads(v, self.kv_heads)
+        written = ops.broadcast_to(written, (self.batch, self.kv_heads, self.tokens, self.rows))
+        keys = self.write(key_cache, k, written, kept)
+        values = self.write(value_cache, v, written, kept)
+        if self.kv_dtype != mstype.float32:
+            # Attention reads the rounded cache, so that a row counts the same in this call as in later ones.
+            key_cache, value_cache = ops.cast(keys, self.kv_dtype), ops.cast(values, self.kv_dtype)
+            keys, values = ops.cast(key_cache, mstype.float32), ops.cast(value_cache, mstype.float32)
+        else:
+            key_cache, value_cache = keys, values
+        scores = ops.add(ops.mul(self.matmul_nt(q, self.repeat(keys)), self.scale), mask)
+        context = self.matmul(ops.softmax(scores, -1), self.repeat(values))
+        context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.heads * self.head_dim))
+        return context, key_cache, value_cache
+
+
+class _GatedSilu(nn.Cell):
+    """sigmoid(g) is the first item of softmax over (g, 0)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zero = Tensor(np.zeros((1, 1), np.float32))
+        self.concat = ops.Concat(-1)
+
+    def construct(self, gate, up):  # type: ignore[no-untyped-def]
+        rows, width = gate.shape
+        column = ops.reshape(gate, (-1, 1))
+        pairs = self.concat((column, ops.broadcast_to(self.zero, (rows * width, 1))))
+        sigmoid = ops.reshape(ops.softmax(pairs, -1)[:, 0:1], (rows, width))
+        return ops.mul(ops.mul(gate, sigmoid), up)

@@ -1,0 +1,64 @@
+"""The static facts of one traced graph, and what an operator set must offer to build a network from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mindspore import Parameter, nn
+from mindspore.common.initializer import initializer
+
+__all__ = ["GraphShape", "OperatorSet", "empty_parameter"]
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """Static dimensions and element types of one graph.
+
+    batch: sequences B. tokens: T per sequence in one call (the prefill chunk, or 1 for decode). max_seq_len: rows S of
+    each KV cache. rotary_rows: rows of the cosine and sine tables; S plus the prefill chunk, so that the padded rows of
+    a last chunk still index inside them. dtype and kv_dtype: 'float16' or 'float32', of stored weights and of caches.
+    quantized: linear weights are int8 with one scale per output channel.
+    """
+
+    batch: int
+    tokens: int
+    max_seq_len: int
+    rotary_rows: int
+    dtype: str
+    kv_dtype: str
+    quantized: bool
+
+
+class OperatorSet(Protocol):
+    """Builds the cells whose primitives differ between targets. Activations are matrices [B*T, features]."""
+
+    def embedding(self, vocab_size: int, hidden_size: int) -> nn.Cell:
+        """ids int32 [B, T] -> activations [B*T, hidden]; holds `weight` [vocab, hidden] in the stored dtype."""
+
+    def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
+        """[N, in] -> [N, out]; holds `weight` [out, in], `weight_scale` where quantized, and `bias` [out]."""
+
+    def tied_linear(self) -> nn.Cell:
+        """(activations [N, in], weight [out, in]) -> [N, out], for a weight that another cell holds."""
+
+    def norm(self, size: int, eps: float) -> nn.Cell:
+        """Root mean square norm over the last axis; holds `weight` [size]."""
+
+    def rotary(self, head_dim: int) -> nn.Cell:
+        """input_position int32 [B] -> what `attention` needs to know about positions; holds the two tables."""
+
+    def attention(self, heads: int, kv_heads: int, head_dim: int) -> nn.Cell:
+        """(q, k, v [B*T, heads*head_dim], key cache, value cache [B, Hkv, S, D], rotary's result)
+        -> (context [B*T, heads*head_dim], updated key cache, updated value cache)."""
+
+    def gated_silu(self) -> nn.Cell:
+        """(gate, up [N, F]) -> silu(gate) * up [N, F]."""
+
+    def to_float32(self) -> nn.Cell:
+        """Activations -> the same numbers as float32."""
+
+
+def empty_parameter(shape: tuple[int, ...], dtype: Any) -> Parameter:
+    """A named-later parameter of zeros that holds no memory: the values are streamed in by the exporter."""
+    return Parameter(initializer("zeros", shape, dtype), name="p", requires_grad=False)
