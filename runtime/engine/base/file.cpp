@@ -1,0 +1,98 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace mllm {
+namespace {
+
+[[noreturn]] void fail_system(const std::string& path, const char* what) {
+  fail_io(path + ": cannot " + what + ": " + std::strerror(errno));
+}
+
+struct Descriptor {
+  explicit Descriptor(const std::string& path) : fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd < 0) fail_system(path, "open");
+  }
+  ~Descriptor() { ::close(fd); }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int fd;
+};
+
+size_t regular_file_size(const Descriptor& file, const std::string& path) {
+  struct stat info{};
+  if (::fstat(file.fd, &info) != 0) fail_system(path, "read");
+  if (!S_ISREG(info.st_mode)) fail_io(path + ": not a regular file");
+  return static_cast<size_t>(info.st_size);
+}
+
+}  // namespace
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
+  const Descriptor file(path);
+  std::shared_ptr<MappedFile> mapped(new MappedFile());
+  mapped->path_ = path;
+  mapped->size_ = regular_file_size(file, path);
+  if (mapped->size_ != 0) {  // mmap refuses empty files
+    void* data = ::mmap(nullptr, mapped->size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+    if (data == MAP_FAILED) {
+      mapped->size_ = 0;
+      fail_system(path, "map");
+    }
+    mapped->data_ = static_cast<const uint8_t*>(data);
+  }
+  return mapped;
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+std::string read_file(const std::string& path, size_t limit) {
+  const Descriptor file(path);
+  const size_t size = regular_file_size(file, path);
+  if (size > limit) {
+    fail_format(path + ": " + std::to_string(size) + " bytes, more than the " + std::to_string(limit) +
+                " this file may have");
+  }
+  std::string text(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t n = ::read(file.fd, text.data() + done, size - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_system(path, "read");
+    if (n == 0) break;
+    done += static_cast<size_t>(n);
+  }
+  text.resize(done);
+  return text;
+}
+
+bool is_confined_path(std::string_view relative) {
+  if (relative.empty() || relative.front() == '/' || relative.find('\0') != std::string_view::npos)
+    return false;
+  while (!relative.empty()) {
+    const size_t slash = relative.find('/');
+    if (relative.substr(0, slash) == "..") return false;
+    if (slash == std::string_view::npos) break;
+    relative.remove_prefix(slash + 1);
+  }
+  return true;
+}
+
+std::string parent_folder(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace mllm

@@ -1,0 +1,42 @@
+// Read-only files: mapped, or read whole with a size limit.
+#ifndef MINDIR_LLM_BASE_FILE_H_
+#define MINDIR_LLM_BASE_FILE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace mllm {
+
+// A file mapped privately and read-only. Throws IO naming the file and the system's reason.
+class MappedFile {
+ public:
+  static std::shared_ptr<const MappedFile> open(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::span<const uint8_t> bytes() const { return {data_, size_}; }
+
+ private:
+  MappedFile() = default;
+  std::string path_;
+  const uint8_t* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// The whole file as text; throws IO, or FORMAT when it is larger than `limit` bytes.
+std::string read_file(const std::string& path, size_t limit);
+
+// True when `relative` names something below its folder: not empty, not absolute, no "..", no NUL.
+bool is_confined_path(std::string_view relative);
+
+// "a/b/c" → "a/b"; "." when there is no slash.
+std::string parent_folder(const std::string& path);
+
+}  // namespace mllm
+
+#endif  // MINDIR_LLM_BASE_FILE_H_
