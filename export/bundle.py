@@ -39,10 +39,11 @@ _QUANTIZATIONS = ("none", "a16w8")
 class ExportOptions:
     """What to export. None means a default that depends on the model.
 
-    quant: 'none' or 'a16w8' (int8 weights, one scale per output channel). dtype: 'float16' or 'float32' of weights that
-    are not quantized, and of scales. kv_dtype: of the KV caches; default dtype. target: operator set, 'cpu' or
-    'ascend'. max_seq_len: rows of the static caches; default the model's own limit, at most 2048. prefill_chunk: tokens
-    per prefill call; default 64. batch: sequences per call. force: replace an existing bundle.
+    quant: 'none' or 'a16w8' (int8 weights, one scale per output channel). dtype: 'float16' or 'float32' of
+    weights that are not quantized, and of scales. kv_dtype: of the KV caches; default dtype. target: operator
+    set, 'cpu' or 'ascend'. max_seq_len: rows of the static caches; default the model's own limit, at most
+    2048. prefill_chunk: tokens per prefill call; default 64. batch: sequences per call. force: replace an
+    existing bundle.
     """
 
     quant: str = "none"
@@ -76,9 +77,9 @@ def export_bundle(
 ) -> Path:
     """Export a Hugging Face checkpoint folder to a bundle folder and return the bundle's path.
 
-    The bundle appears complete or not at all: it is written beside its place and renamed. progress is called with bytes
-    of weights written and in total. ExportError: an unsupported model or option, a damaged checkpoint, or an existing
-    bundle without `force`; OSError: the disk.
+    The bundle appears complete or not at all: it is written beside its place and renamed. progress is called
+    with bytes of weights written and in total. ExportError: an unsupported model or option, a damaged
+    checkpoint, or an existing bundle without `force`; OSError: the disk.
     """
     checkpoint, bundle = Path(checkpoint), Path(os.path.abspath(bundle))
     options = options or ExportOptions()
@@ -120,7 +121,8 @@ def export_bundle(
 
 
 def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
-    """Fill in defaults and check every option; ExportError names the flag, the value and the allowed range."""
+    """Fill in defaults and check every option; ExportError names the flag, the value and the allowed
+    range."""
     kv_dtype = options.kv_dtype or options.dtype
     for flag, value, allowed in (
         ("--quant", options.quant, _QUANTIZATIONS),
@@ -133,7 +135,9 @@ def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
     if options.target == "ascend":
         for flag, value in (("--dtype", options.dtype), ("--kv-dtype", kv_dtype)):
             if value != "float16":
-                raise ExportError(f"{flag}: {value} is not possible with --target ascend, whose primitives take float16")
+                raise ExportError(
+                    f"{flag}: {value} is not possible with --target ascend, whose primitives take float16"
+                )
     limit = config.max_position_embeddings
     rows = options.max_seq_len if options.max_seq_len is not None else min(limit, _DEFAULT_MAX_SEQ_LEN)
     _check_range("--max-seq-len", rows, 1, limit, "the model's max_position_embeddings")
@@ -240,12 +244,15 @@ def _is_bundle(folder: Path) -> bool:
 def _check_space(parent: Path, needed: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed:
-        raise ExportError(f"{parent}: the bundle needs {needed / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free")
+        raise ExportError(
+            f"{parent}: the bundle needs {needed / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free"
+        )
 
 
 @contextlib.contextmanager
 def _atomic_folder(final: Path, force: bool) -> Iterator[Path]:
-    """A new folder beside `final` that takes its place when the block succeeds and vanishes when it does not."""
+    """A new folder beside `final` that takes its place when the block succeeds and vanishes when it does
+    not."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
     try:
         content = temporary / "new"

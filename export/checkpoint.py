@@ -1,7 +1,8 @@
-"""Read a Hugging Face checkpoint folder: safetensors, one file or sharded, a few rows of one tensor at a time.
+"""Read a Hugging Face checkpoint folder: safetensors, one file or sharded, a few rows of one tensor at a
+time.
 
-Files are read with readinto, not mapped: mapped pages count as memory of the process until the kernel takes them back,
-and an export must not look as large as its checkpoint.
+Files are read with readinto, not mapped: mapped pages count as memory of the process until the kernel takes
+them back, and an export must not look as large as its checkpoint.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
-
 from mindir_llm.export.errors import ExportError
+from numpy.typing import DTypeLike, NDArray
 
 __all__ = ["Checkpoint", "TensorEntry", "read_json"]
 
@@ -28,7 +28,8 @@ _BLOCK_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """Where one tensor lies: file, 'F32', 'F16' or 'BF16' (or a type we do not read), shape, first byte, bytes."""
+    """Where one tensor lies: file, 'F32', 'F16' or 'BF16' (or a type we do not read), shape, first byte,
+    bytes."""
 
     file: Path
     dtype: str
@@ -49,7 +50,9 @@ class Checkpoint:
         """Read the headers of all shards; ExportError names the file that is missing or damaged."""
         folder = Path(folder)
         if not folder.is_dir():
-            raise ExportError(f"{folder}: not a folder; give the folder that holds config.json and the safetensors files")
+            raise ExportError(
+                f"{folder}: not a folder; give the folder that holds config.json and the safetensors files"
+            )
         index = folder / "model.safetensors.index.json"
         if index.exists():
             return cls(folder, _read_sharded(folder, index))
@@ -58,7 +61,9 @@ class Checkpoint:
             hint = ""
             if any(folder.glob("*.bin")) or any(folder.glob("*.pth")):
                 hint = "; PyTorch files are not read, convert the checkpoint to safetensors"
-            raise ExportError(f"{folder}: neither model.safetensors nor model.safetensors.index.json found{hint}")
+            raise ExportError(
+                f"{folder}: neither model.safetensors nor model.safetensors.index.json found{hint}"
+            )
         return cls(folder, _read_header(single))
 
     def check_readable(self, name: str, shape: tuple[int, ...]) -> None:
@@ -66,15 +71,18 @@ class Checkpoint:
         entry = self.tensors[name]
         if entry.dtype not in _ITEM_BYTES:
             raise ExportError(
-                f"{entry.file}: tensor {name} has type {entry.dtype} (supported: {', '.join(sorted(_ITEM_BYTES))})"
+                f"{entry.file}: tensor {name} has type {entry.dtype}"
+                f" (supported: {', '.join(sorted(_ITEM_BYTES))})"
             )
         if entry.shape != shape:
             raise ExportError(
-                f"{entry.file}: tensor {name} has shape {list(entry.shape)}, config.json asks for {list(shape)}"
+                f"{entry.file}: tensor {name} has shape {list(entry.shape)},"
+                f" config.json asks for {list(shape)}"
             )
 
     def blocks(self, name: str, dtype: DTypeLike) -> Iterator[NDArray[Any]]:
-        """The tensor's rows (first axis) in order, as many at a time as fit a small buffer, converted to dtype.
+        """The tensor's rows (first axis) in order, as many at a time as fit a small buffer, converted to
+        dtype.
 
         dtype: float32 or float16. ExportError: the file ends early, or a value does not fit float16.
         """
@@ -92,7 +100,8 @@ class Checkpoint:
                 block = _convert(raw, entry.dtype, np.dtype(dtype))
                 if block.dtype == np.float16 and not np.all(np.isfinite(block)):
                     raise ExportError(
-                        f"{entry.file}: tensor {name} has values that float16 cannot hold; export with --dtype float32"
+                        f"{entry.file}: tensor {name} has values that float16 cannot hold;"
+                        " export with --dtype float32"
                     )
                 yield block.reshape(count, *entry.shape[1:])
 
@@ -120,7 +129,7 @@ def _convert(raw: NDArray[np.uint8], stored: str, wanted: np.dtype[Any]) -> NDAr
 
 
 def _read_exactly(file: Any, buffer: NDArray[np.uint8], path: Path, name: str) -> None:
-    view = memoryview(buffer)
+    view = buffer.data
     while view:
         count = file.readinto(view)
         if not count:

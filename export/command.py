@@ -26,11 +26,13 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "export",
         help="turn a Hugging Face checkpoint into a bundle",
-        description="Quantize a Hugging Face Llama-family checkpoint and trace it with MindSpore into a bundle.",
+        description="Quantize a Hugging Face Llama-family checkpoint and trace it with MindSpore.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder with config.json and safetensors files")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="folder with config.json and safetensors files"
+    )
     parser.add_argument("bundle", metavar="BUNDLE", help="folder to write; must not exist")
     parser.add_argument(
         "--quant",
@@ -45,13 +47,16 @@ def register(subparsers: Any) -> None:
         help="type of weights that are not quantized (default: float16)",
     )
     parser.add_argument(
-        "--kv-dtype", choices=("float16", "float32"), default=None, help="type of the KV caches (default: --dtype)"
+        "--kv-dtype",
+        choices=("float16", "float32"),
+        default=None,
+        help="type of the KV caches (default: --dtype)",
     )
     parser.add_argument(
         "--target",
         choices=("cpu", "ascend"),
         default="cpu",
-        help="operator set: cpu also runs in stock MindSpore and MindSpore Lite, ascend on NPUs (default: cpu)",
+        help="operators: those of stock MindSpore and MindSpore Lite, or an NPU's (default: cpu)",
     )
     parser.add_argument(
         "--max-seq-len",
@@ -69,11 +74,11 @@ def register(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from mindir_llm.export.bundle import ExportOptions, export_bundle
     from tqdm import tqdm
 
-    from mindir_llm.export.bundle import ExportOptions, export_bundle
-
-    # MindSpore reports its own deprecations and device probing; a user of this command can do nothing about them.
+    # MindSpore reports its own deprecations and device probing; a user of this command can do nothing about
+    # them.
     os.environ.setdefault("GLOG_v", "3")
     options = ExportOptions(
         quant=args.quant,

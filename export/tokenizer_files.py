@@ -14,7 +14,8 @@ __all__ = ["TokenizerFiles", "read_tokenizer"]
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """The manifest's `tokenizer` object (None: the bundle takes token ids only), files to copy, and warnings."""
+    """The manifest's `tokenizer` object (None: the bundle takes token ids only), files to copy, and
+    warnings."""
 
     manifest: dict[str, Any] | None
     files: tuple[Path, ...]
@@ -24,14 +25,20 @@ class TokenizerFiles:
 def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerFiles:
     """Read the SentencePiece model, special and stop ids and the chat template of a checkpoint folder.
 
-    A checkpoint without a SentencePiece model (Llama 3, say) gives no tokenizer and a warning: its bundle still runs on
-    token ids. ExportError: a file is damaged or contradicts config.json.
+    A checkpoint without a SentencePiece model (Llama 3, say) gives no tokenizer and a warning: its bundle
+    still runs on token ids. ExportError: a file is damaged or contradicts config.json.
     """
     path = folder / "tokenizer.model"
     if not path.exists():
-        found = "only tokenizer.json, which this version does not read" if (folder / "tokenizer.json").exists() else "none"
+        found = (
+            "only tokenizer.json, which this version does not read"
+            if (folder / "tokenizer.json").exists()
+            else "none"
+        )
         return TokenizerFiles(
-            None, (), (f"{folder}: no tokenizer.model ({found}); the bundle will take and return token ids only",)
+            None,
+            (),
+            (f"{folder}: no tokenizer.model ({found}); the bundle will take and return token ids only",),
         )
     import sentencepiece
 
@@ -58,8 +65,8 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerFiles:
     beyond = [str(key) for key in added if str(key).isdigit() and int(key) >= pieces]
     if beyond:
         warnings.append(
-            f"{folder / 'tokenizer_config.json'}: {len(beyond)} added tokens are not in tokenizer.model and will not be"
-            " recognized in text"
+            f"{folder / 'tokenizer_config.json'}: {len(beyond)} added tokens are not in tokenizer.model"
+            " and will not be recognized in text"
         )
     source, stop = _stop_ids(folder, generation, config)
     if not stop and processor.eos_id() >= 0:
@@ -93,7 +100,9 @@ def _flag(folder: Path, settings: dict[str, Any], name: str, default: bool) -> b
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise ExportError(f"{folder / 'tokenizer_config.json'}: {name}: expected true or false, found {value!r}")
+        raise ExportError(
+            f"{folder / 'tokenizer_config.json'}: {name}: expected true or false, found {value!r}"
+        )
     return value
 
 
@@ -105,7 +114,9 @@ def _stop_ids(folder: Path, generation: dict[str, Any], config: dict[str, Any]) 
             continue
         ids = value if isinstance(value, list) else [value]
         if not all(type(token) is int and token >= 0 for token in ids):
-            raise ExportError(f"{folder / name}: eos_token_id: expected an id or a list of ids, found {value!r}")
+            raise ExportError(
+                f"{folder / name}: eos_token_id: expected an id or a list of ids, found {value!r}"
+            )
         return folder / name, sorted(set(ids))
     return folder / "config.json", []
 
@@ -120,5 +131,7 @@ def _chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
         named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
         value = named.get("default")
     if value is not None and not isinstance(value, str):
-        raise ExportError(f"{folder / 'tokenizer_config.json'}: chat_template: expected text, found {type(value).__name__}")
+        raise ExportError(
+            f"{folder / 'tokenizer_config.json'}: chat_template: expected text, found {type(value).__name__}"
+        )
     return value

@@ -1,7 +1,7 @@
 """Trace a network without weights and write its MindIR with plain, reproducible names.
 
-MindSpore numbers graphs, variables and memory addresses per process, so two exports of one model never have equal
-bytes. Everything of that kind is replaced or dropped here; what stays is the graph.
+MindSpore numbers graphs, variables and memory addresses per process, so two exports of one model never have
+equal bytes. Everything of that kind is replaced or dropped here; what stays is the graph.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ _DTYPES = {1: "float32", 3: "int8", 6: "int32", 9: "bool", 10: "float16"}
 
 @dataclass(frozen=True)
 class GraphSignature:
-    """Plain names of a graph's inputs and outputs in order. An output may share its name with the input it updates."""
+    """Plain names of a graph's inputs and outputs in order. An output may share its name with the input it
+    updates."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -31,7 +32,8 @@ class GraphSignature:
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """A parameter that a graph reads: its name, dimensions and element type ('float32', 'float16' or 'int8')."""
+    """A parameter that a graph reads: its name, dimensions and element type ('float32', 'float16' or
+    'int8')."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,7 +42,8 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class ExternalData:
-    """Where a parameter's bytes lie: a file relative to the graph's folder, and offset and length in bytes."""
+    """Where a parameter's bytes lie: a file relative to the graph's folder, and offset and length in
+    bytes."""
 
     location: str
     offset: int
@@ -92,12 +95,11 @@ def trace_llama(
 ) -> TracedGraph:
     """Trace one graph of a Llama network for `target`; the arguments are those of models.graph.GraphShape."""
     import numpy as np
-    from mindspore import Tensor
-
     from mindir_llm.models.ascend_ops import AscendOperators
     from mindir_llm.models.cpu_ops import CpuOperators
     from mindir_llm.models.graph import GraphShape, OperatorSet
     from mindir_llm.models.llama import LlamaForCausalLM
+    from mindspore import Tensor
 
     shape = GraphShape(batch, tokens, max_seq_len, rotary_rows, dtype, kv_dtype, quantized)
     build: OperatorSet = CpuOperators(shape) if target == "cpu" else AscendOperators(shape)
@@ -137,7 +139,9 @@ def _rewrite(model: Any, signature: GraphSignature, graph_name: str) -> None:
     """Give the graph plain names and drop what differs from run to run."""
     graph = model.graph
     if len(model.functions):
-        raise ExportError(f"{graph_name}: the traced graph has {len(model.functions)} sub-graphs; expected none")
+        raise ExportError(
+            f"{graph_name}: the traced graph has {len(model.functions)} sub-graphs; expected none"
+        )
     _drop_parameter_loads(graph)
     names = _plain_names(graph, signature, graph_name)
     operators = _plain_operators(model)
@@ -187,7 +191,9 @@ def _plain_names(graph: Any, signature: GraphSignature, graph_name: str) -> dict
     if _operator(output) == "Depend":  # orders the cache writes before the end
         output = nodes[output.input[0]]
     if _operator(output) != "MakeTuple" or len(output.input) != len(signature.outputs):
-        raise ExportError(f"{graph_name}: the traced graph does not return a tuple of {len(signature.outputs)}")
+        raise ExportError(
+            f"{graph_name}: the traced graph does not return a tuple of {len(signature.outputs)}"
+        )
     for source, plain in zip(output.input, signature.outputs, strict=True):
         # A node cannot have the name of the input that it updates.
         names[source] = f"{plain}.updated" if plain in signature.inputs else plain
@@ -205,8 +211,9 @@ def _plain_names(graph: Any, signature: GraphSignature, graph_name: str) -> dict
 def _drop_parameter_loads(graph: Any) -> None:
     """Let nodes name parameters directly, and drop the ordering of those reads.
 
-    MindSpore reads each parameter through Load, ordered by UpdateState. No graph of ours writes a parameter, so the
-    order says nothing; what remains orders the writes of caches (target ascend), or vanishes altogether (target cpu).
+    MindSpore reads each parameter through Load, ordered by UpdateState. No graph of ours writes a parameter,
+    so the order says nothing; what remains orders the writes of caches (target ascend), or vanishes
+    altogether (target cpu).
     """
     parameters = {tensor.name for tensor in graph.parameter}
     stateless = set(parameters)
@@ -256,7 +263,7 @@ def _plain_operators(model: Any) -> dict[str, str]:
     table = {f"REF::{primitive.name}": primitive for primitive in model.primitives}
     renamed: dict[str, str] = {}
     seen: dict[bytes, str] = {}
-    kept = []
+    kept: list[tuple[str, bytes]] = []
     for reference in used:
         primitive = table[reference]
         kind = reference.removeprefix("REF::").rsplit(":", 1)[0]

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
-
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.quantize.rtn import quantize_rows
 from mindir_llm.export.trace import ExternalData, ParameterSpec
+from numpy.typing import NDArray
 
 __all__ = ["FileRecord", "Progress", "WeightPlan", "lay_out", "write_weights"]
 
-# MindSpore's own layout of external data: byte 0 tells the byte order (1: little-endian), tensors are aligned to 64.
+# MindSpore's own layout of external data: byte 0 tells the byte order (1: little-endian), tensors are aligned
+# to 64.
 _HEADER = b"\x01" + bytes(63)
 _ALIGNMENT = 64
 _MAX_FILE_BYTES = 1_000_000_000
@@ -39,7 +39,8 @@ class FileRecord:
 
 
 class WeightPlan:
-    """Where the value of every parameter of the graphs comes from, checked against the checkpoint beforehand."""
+    """Where the value of every parameter of the graphs comes from, checked against the checkpoint
+    beforehand."""
 
     def __init__(
         self,
@@ -48,8 +49,9 @@ class WeightPlan:
         computed: Mapping[str, NDArray[Any]],
         tied_to: Mapping[str, str],
     ) -> None:
-        """computed: parameters that are not in the checkpoint. tied_to: parameter -> the tensor it is taken from
-        although the checkpoint may have one of its own name. ExportError lists missing and unexpected tensors."""
+        """computed: parameters that are not in the checkpoint. tied_to: parameter -> the tensor it is taken
+        from although the checkpoint may have one of its own name. ExportError lists missing and unexpected
+        tensors."""
         self._checkpoint = checkpoint
         self._computed = dict(computed)
         specs = {spec.name: spec for spec in parameters}
@@ -75,19 +77,20 @@ class WeightPlan:
             raise ExportError(f"{self._checkpoint.folder}: missing tensors: {_list(missing)}")
         # Old checkpoints carry the rotary frequencies, which config.json determines.
         unexpected = sorted(
-            name
-            for name in tensors.keys() - needed - ignored
-            if not name.endswith(".rotary_emb.inv_freq")
+            name for name in tensors.keys() - needed - ignored if not name.endswith(".rotary_emb.inv_freq")
         )
         if unexpected:
             raise ExportError(
-                f"{self._checkpoint.folder}: unexpected tensors, which config.json gives no place: {_list(unexpected)}"
+                f"{self._checkpoint.folder}: unexpected tensors, which config.json gives no place:"
+                f" {_list(unexpected)}"
             )
         for name, source in self._source.items():
             self._checkpoint.check_readable(source, specs[name].shape)
         for name, values in self._computed.items():
             if values.shape != specs[name].shape or str(values.dtype) != specs[name].dtype:
-                raise AssertionError(f"{name}: computed {values.dtype}{values.shape}, graph has {specs[name]}")
+                raise AssertionError(
+                    f"{name}: computed {values.dtype}{values.shape}, graph has {specs[name]}"
+                )
 
     def values(self) -> Iterator[tuple[ParameterSpec, Iterable[NDArray[Any]]]]:
         """Each parameter in writing order with the blocks that make it up; consume them in order."""
@@ -106,7 +109,9 @@ class WeightPlan:
     def _scale_dtype(self, name: str) -> str:
         return next(spec.dtype for spec in self.parameters if spec.name == name + _SCALE)
 
-    def _quantize(self, name: str, scale_dtype: str, scales: list[NDArray[Any]]) -> Iterator[NDArray[np.int8]]:
+    def _quantize(
+        self, name: str, scale_dtype: str, scales: list[NDArray[Any]]
+    ) -> Iterator[NDArray[np.int8]]:
         """int8 blocks of a weight; their scales are appended to `scales`."""
         source = self._source[name]
         for block in self._checkpoint.blocks(source, np.float32):
@@ -119,10 +124,13 @@ class WeightPlan:
             yield quantized
 
 
-def lay_out(parameters: Sequence[ParameterSpec], max_file_bytes: int = _MAX_FILE_BYTES) -> dict[str, ExternalData]:
+def lay_out(
+    parameters: Sequence[ParameterSpec], max_file_bytes: int = _MAX_FILE_BYTES
+) -> dict[str, ExternalData]:
     """Give each parameter, in order, its aligned place in weights/data_0, data_1, …
 
-    A file ends before the tensor that would take it past max_file_bytes; a larger tensor gets a file of its own.
+    A file ends before the tensor that would take it past max_file_bytes; a larger tensor gets a file of its
+    own.
     """
     places: dict[str, ExternalData] = {}
     number, end = 0, len(_HEADER)
@@ -160,7 +168,9 @@ def write_weights(
                 if progress is not None:
                     progress(written, total)
             if current.size != place.offset + place.length:
-                raise AssertionError(f"{spec.name}: wrote {current.size - place.offset} bytes of {place.length}")
+                raise AssertionError(
+                    f"{spec.name}: wrote {current.size - place.offset} bytes of {place.length}"
+                )
         if current is not None:
             records[current.location] = current.finish()
     finally:
@@ -192,7 +202,8 @@ class _DataFile:
         self.write(bytes(offset - self.size))
 
     def finish(self) -> FileRecord:
-        """Pad to the alignment, so that the last tensor can be read in whole blocks too, and flush to the disk."""
+        """Pad to the alignment, so that the last tensor can be read in whole blocks too, and flush to the
+        disk."""
         self.pad_to(self.size + -self.size % _ALIGNMENT)
         os.fsync(self._file.fileno())
         self.close()

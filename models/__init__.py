@@ -1,1 +1,2 @@
-"""Network definitions as MindSpore cells. `config` and `rotary` need numpy alone; the rest needs mindspore."""
+"""Network definitions as MindSpore cells. `config` and `rotary` need numpy alone; the rest needs
+mindspore."""

@@ -1,14 +1,14 @@
-"""Operator set `ascend`: float16 activations and the fused primitives of an NPU. Traces anywhere, runs on Ascend."""
+"""Operator set `ascend`: float16 activations and the fused primitives of an NPU. Traces anywhere, runs on
+Ascend."""
 
 from __future__ import annotations
 
 import numpy as np
+from mindir_llm.models.graph import GraphShape, empty_parameter
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.ops import auto_generate as gen
 from mindspore.ops.operations.nn_ops import IncreFlashAttention, PromptFlashAttention
-
-from mindir_llm.models.graph import GraphShape, empty_parameter
 
 __all__ = ["AscendOperators"]
 
@@ -132,8 +132,8 @@ class _Rotary(nn.Cell):
         self.gather = ops.Gather()
 
     def construct(self, input_position):  # type: ignore[no-untyped-def]
-        """-> cos, sin float32 [B*T, D]; first row int32 [B]; flat positions int32 [B*T]; mask bool [B,1,T,S], true where
-        token t may not look at row s."""
+        """-> cos, sin float32 [B*T, D]; first row int32 [B]; flat positions int32 [B*T]; mask bool [B,1,T,S],
+        true where token t may not look at row s."""
         positions = ops.add(ops.reshape(input_position, (self.batch, 1)), self.token_offsets)
         flat = ops.reshape(positions, (-1,))
         cos = self.gather(self.cos, flat, 0)
@@ -160,7 +160,8 @@ class _Attention(nn.Cell):
         if self.is_decode:
             self.flash = IncreFlashAttention(**settings)
         else:
-            # Bounds of the band are lifted explicitly: the default of 0 for next_tokens would hide cached columns.
+            # Bounds of the band are lifted explicitly: the default of 0 for next_tokens would hide cached
+            # columns.
             self.flash = PromptFlashAttention(
                 **settings, pre_tokens=_NO_LIMIT, next_tokens=_NO_LIMIT, sparse_mode=0
             )

@@ -15,21 +15,25 @@ class ConfigError(RuntimeError):
     """A config.json that this version cannot turn into a network; the message names the field."""
 
 
-# Fields that change neither the network nor its numbers at inference. Any other unknown field is refused by name: a
-# field we do not know may be one that changes the mathematics, and then every answer would be quietly wrong.
+# Fields that change neither the network nor its numbers at inference. Any other unknown field is refused by
+# name: a field we do not know may be one that changes the mathematics, and then every answer would be quietly
+# wrong.
 _HARMLESS = frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _commit_hash _flash_attn_2_enabled _name_or_path
-    architectures attention_dropout auto_map bad_words_ids begin_suppress_tokens bos_token_id
-    chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample dtype
-    early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task
-    forced_bos_token_id forced_eos_token_id id2label initializer_range is_encoder_decoder keys_to_ignore_at_inference
-    label2id length_penalty max_length max_window_layers min_length model_max_length no_repeat_ngram_size num_beam_groups
-    num_beams num_return_sequences output_attentions output_hidden_states output_scores pad_token_id prefix
-    problem_type remove_invalid_values repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id
-    suppress_tokens task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p
-    torch_dtype torchscript transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16 use_cache
-    """.split()
+    _attn_implementation _attn_implementation_autoset _commit_hash _flash_attn_2_enabled
+    _name_or_path architectures attention_dropout auto_map bad_words_ids begin_suppress_tokens
+    bos_token_id chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id
+    diversity_penalty do_sample dtype early_stopping embd_pdrop encoder_no_repeat_ngram_size
+    eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_eos_token_id id2label initializer_range is_encoder_decoder keys_to_ignore_at_inference
+    label2id length_penalty max_length max_window_layers min_length model_max_length
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
+    output_hidden_states output_scores pad_token_id prefix problem_type remove_invalid_values
+    repetition_penalty resid_pdrop return_dict return_dict_in_generate sep_token_id suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p
+    torch_dtype torchscript transformers_version typical_p unsloth_fixed unsloth_version
+    use_bfloat16 use_cache
+    """.split()  # noqa: SIM905
 )
 
 # Fields that are accepted only with values that leave the plain Llama network as it is.
@@ -51,10 +55,10 @@ _ONLY: dict[str, tuple[Any, ...]] = {
 
 _READ = frozenset(
     """
-    model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim
-    vocab_size rms_norm_eps rope_theta rope_scaling rope_parameters tie_word_embeddings attention_bias
-    max_position_embeddings
-    """.split()
+    model_type hidden_size intermediate_size num_hidden_layers num_attention_heads
+    num_key_value_heads head_dim vocab_size rms_norm_eps rope_theta rope_scaling rope_parameters
+    tie_word_embeddings attention_bias max_position_embeddings
+    """.split()  # noqa: SIM905
 )
 
 _LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -78,8 +82,8 @@ class Llama3Scaling:
 class LlamaConfig:
     """Dimensions and constants of one Llama-family network.
 
-    Linear layers are q: hidden -> heads*head_dim, k and v: hidden -> kv_heads*head_dim, o: heads*head_dim -> hidden,
-    gate and up: hidden -> intermediate, down: intermediate -> hidden, lm_head: hidden -> vocab.
+    Linear layers are q: hidden -> heads*head_dim, k and v: hidden -> kv_heads*head_dim, o: heads*head_dim ->
+    hidden, gate and up: hidden -> intermediate, down: intermediate -> hidden, lm_head: hidden -> vocab.
     """
 
     model_type: str
@@ -104,7 +108,9 @@ class LlamaConfig:
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigError(f"{path}: no such file; a Hugging Face checkpoint folder has a config.json") from None
+            raise ConfigError(
+                f"{path}: no such file; a Hugging Face checkpoint folder has a config.json"
+            ) from None
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ConfigError(f"{path}: not valid JSON: {error}") from None
         if not isinstance(fields, dict):
@@ -126,14 +132,16 @@ class LlamaConfig:
                     raise ConfigError(f"{name}: {_short(value)} is not supported{_allowed(_ONLY[name])}")
             elif name not in _READ and name not in _HARMLESS:
                 raise ConfigError(
-                    f"{name}: unknown field with value {_short(value)}; it may change the network, so it is refused"
-                    " (delete it from config.json if it does not)"
+                    f"{name}: unknown field with value {_short(value)}; it may change the network,"
+                    " so it is refused (delete it from config.json if it does not)"
                 )
         if "hidden_act" not in fields:
             raise ConfigError("hidden_act: missing")
         if model_type == "mistral" and "sliding_window" not in fields:
             # An absent field means transformers' default of 4096, not full attention.
-            raise ConfigError("sliding_window: missing, which means a window of 4096; set it to null for full attention")
+            raise ConfigError(
+                "sliding_window: missing, which means a window of 4096; set it to null for full attention"
+            )
 
         hidden = _integer(fields, "hidden_size")
         heads = _integer(fields, "num_attention_heads")
@@ -142,7 +150,9 @@ class LlamaConfig:
         if heads % kv_heads:
             raise ConfigError(f"num_key_value_heads: {kv_heads} does not divide num_attention_heads {heads}")
         if fields.get("head_dim") is None and hidden % heads:
-            raise ConfigError(f"head_dim: missing, and hidden_size {hidden} is not a multiple of {heads} heads")
+            raise ConfigError(
+                f"head_dim: missing, and hidden_size {hidden} is not a multiple of {heads} heads"
+            )
         head_dim = _integer(fields, "head_dim", hidden // heads)
         if head_dim % 2:
             raise ConfigError(f"head_dim: {head_dim} is odd; rotary embedding needs an even number")
@@ -215,7 +225,8 @@ def _boolean(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def _rope(fields: Mapping[str, Any]) -> tuple[float, Llama3Scaling | None]:
-    """Base and scaling from `rope_theta` + `rope_scaling`, or from `rope_parameters`, which holds both (transformers 5)."""
+    """Base and scaling from `rope_theta` + `rope_scaling`, or from `rope_parameters`, which holds both
+    (transformers 5)."""
     name = "rope_parameters" if fields.get("rope_parameters") is not None else "rope_scaling"
     if name == "rope_parameters" and fields.get("rope_scaling") is not None:
         raise ConfigError("rope_scaling: given together with rope_parameters; keep one of them")

@@ -1,16 +1,16 @@
 """Operator set `cpu`: float32 arithmetic in primitives that stock MindSpore and MindSpore Lite run on a CPU.
 
-MindSpore Lite's checked list has no in-place cache write, no fused norm or attention and no sigmoid, and no tensor of
-more than four dimensions. Hence the long forms below; the engine recognizes each and runs one kernel for it.
+MindSpore Lite's checked list has no in-place cache write, no fused norm or attention and no sigmoid, and no
+tensor of more than four dimensions. Hence the long forms below; the engine recognizes each and runs one
+kernel for it.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from mindir_llm.models.graph import GraphShape, empty_parameter
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
-
-from mindir_llm.models.graph import GraphShape, empty_parameter
 
 __all__ = ["CpuOperators"]
 
@@ -149,8 +149,8 @@ class _Rotary(nn.Cell):
         self.sum = ops.ReduceSum()
 
     def construct(self, input_position):  # type: ignore[no-untyped-def]
-        """-> cos, sin [B,1,T,D]; written [B,1,T,S] is 1 where token t goes to row s; kept [B,1,S,1] is 1 for rows that
-        no token goes to; mask [B,1,T,S] is 0 where token t may look at row s and -1e9 elsewhere."""
+        """-> cos, sin [B,1,T,D]; written [B,1,T,S] is 1 where token t goes to row s; kept [B,1,S,1] is 1 for
+        rows that no token goes to; mask [B,1,T,S] is 0 where token t may look at row s and -1e9 elsewhere."""
         positions = ops.add(ops.reshape(input_position, (self.batch, 1)), self.token_offsets)
         flat = ops.reshape(positions, (-1,))
         table_shape = (self.batch, 1, self.tokens, self.head_dim)

@@ -15,10 +15,10 @@ __all__ = ["GraphShape", "OperatorSet", "empty_parameter"]
 class GraphShape:
     """Static dimensions and element types of one graph.
 
-    batch: sequences B. tokens: T per sequence in one call (the prefill chunk, or 1 for decode). max_seq_len: rows S of
-    each KV cache. rotary_rows: rows of the cosine and sine tables; S plus the prefill chunk, so that the padded rows of
-    a last chunk still index inside them. dtype and kv_dtype: 'float16' or 'float32', of stored weights and of caches.
-    quantized: linear weights are int8 with one scale per output channel.
+    batch: sequences B. tokens: T per sequence in one call (the prefill chunk, or 1 for decode). max_seq_len:
+    rows S of each KV cache. rotary_rows: rows of the cosine and sine tables; S plus the prefill chunk, so
+    that the padded rows of a last chunk still index inside them. dtype and kv_dtype: 'float16' or 'float32',
+    of stored weights and of caches. quantized: linear weights are int8 with one scale per output channel.
     """
 
     batch: int
@@ -34,7 +34,8 @@ class OperatorSet(Protocol):
     """Builds the cells whose primitives differ between targets. Activations are matrices [B*T, features]."""
 
     def embedding(self, vocab_size: int, hidden_size: int) -> nn.Cell:
-        """ids int32 [B, T] -> activations [B*T, hidden]; holds `weight` [vocab, hidden] in the stored dtype."""
+        """ids int32 [B, T] -> activations [B*T, hidden]; holds `weight` [vocab, hidden] in the stored
+        dtype."""
 
     def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
         """[N, in] -> [N, out]; holds `weight` [out, in], `weight_scale` where quantized, and `bias` [out]."""
@@ -46,7 +47,8 @@ class OperatorSet(Protocol):
         """Root mean square norm over the last axis; holds `weight` [size]."""
 
     def rotary(self, head_dim: int) -> nn.Cell:
-        """input_position int32 [B] -> what `attention` needs to know about positions; holds the two tables."""
+        """input_position int32 [B] -> what `attention` needs to know about positions; holds the two
+        tables."""
 
     def attention(self, heads: int, kv_heads: int, head_dim: int) -> nn.Cell:
         """(q, k, v [B*T, heads*head_dim], key cache, value cache [B, Hkv, S, D], rotary's result)

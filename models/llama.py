@@ -1,16 +1,18 @@
 """The Llama network (Llama 1-3.2, TinyLlama, Mistral without window) as static-shape MindSpore cells.
 
-Parameter names are the checkpoint's own, plus `….weight_scale` for quantized weights and `rotary.cos`, `rotary.sin`.
-No weights and no I/O here: parameters are empty, and the exporter streams their values past the traced graph.
+Parameter names are the checkpoint's own, plus `….weight_scale` for quantized weights and `rotary.cos`,
+`rotary.sin`. No weights and no I/O here: parameters are empty, and the exporter streams their values past the
+traced graph.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from mindspore import Tensor, nn, ops
+from typing import Any
 
+import numpy as np
 from mindir_llm.models.config import LlamaConfig
 from mindir_llm.models.graph import GraphShape, OperatorSet
+from mindspore import Tensor, nn, ops
 
 __all__ = ["LlamaForCausalLM"]
 
@@ -60,7 +62,9 @@ class LlamaDecoderLayer(nn.Cell):
         self.mlp = LlamaMLP(config, build)
 
     def construct(self, x, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
-        context, key_cache, value_cache = self.self_attn(self.input_layernorm(x), key_cache, value_cache, rotary)
+        context, key_cache, value_cache = self.self_attn(
+            self.input_layernorm(x), key_cache, value_cache, rotary
+        )
         x = ops.add(x, context)
         x = ops.add(x, self.mlp(self.post_attention_layernorm(x)))
         return x, key_cache, value_cache
@@ -79,13 +83,14 @@ class LlamaModel(nn.Cell):
 
     def construct(self, input_ids, input_position, batch_valid_length, caches, rotary):  # type: ignore[no-untyped-def]
         x = self.embed_tokens(input_ids)
-        updated = ()
+        updated: Any = ()
         index = 0
         for layer in self.layers:
             x, key_cache, value_cache = layer(x, caches[index], caches[index + 1], rotary)
             updated += (key_cache, value_cache)
             index += 2
-        # Only the last valid row is needed from here on, so the norm and the lm_head see B rows instead of B*T.
+        # Only the last valid row is needed from here on, so the norm and the lm_head see B rows instead of
+        # B*T.
         last = ops.add(ops.sub(ops.sub(batch_valid_length, 1), input_position), self.first_rows)
         return self.norm(self.gather(x, last, 0)), updated
 
@@ -93,8 +98,9 @@ class LlamaModel(nn.Cell):
 class LlamaForCausalLM(nn.Cell):
     """The graph that is exported: see design of the bundle for its signature.
 
-    (input_ids int32 [B,T], input_position int32 [B], batch_valid_length int32 [B], then for each layer its key and its
-    value cache [B,Hkv,S,D]) -> (logits float32 [B,vocab], then the updated caches in the same order).
+    (input_ids int32 [B,T], input_position int32 [B], batch_valid_length int32 [B], then for each layer its
+    key and its value cache [B,Hkv,S,D]) -> (logits float32 [B,vocab], then the updated caches in the same
+    order).
     """
 
     def __init__(self, config: LlamaConfig, shape: GraphShape, build: OperatorSet) -> None:
@@ -112,8 +118,5 @@ class LlamaForCausalLM(nn.Cell):
     def construct(self, input_ids, input_position, batch_valid_length, *caches):  # type: ignore[no-untyped-def]
         rotary = self.rotary(input_position)
         x, updated = self.model(input_ids, input_position, batch_valid_length, caches, rotary)
-        if self.is_tied:
-            logits = self.head(x, self.model.embed_tokens.weight)
-        else:
-            logits = self.lm_head(x)
+        logits = self.head(x, self.model.embed_tokens.weight) if self.is_tied else self.lm_head(x)
         return (self.to_float32(logits), *updated)

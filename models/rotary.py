@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
-
 from mindir_llm.models.config import LlamaConfig
+from numpy.typing import NDArray
 
 __all__ = ["inverse_frequencies", "rotary_tables"]
 
@@ -30,8 +29,8 @@ def inverse_frequencies(config: LlamaConfig) -> NDArray[np.float64]:
 def rotary_tables(config: LlamaConfig, rows: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Cosine and sine of positions 0 … rows-1, each float32 [rows, head_dim].
 
-    Half-rotation layout: columns i and i + head_dim/2 hold the same angle. Angles are computed in float64 and rounded
-    once, so that the tables do not lose precision at large positions.
+    Half-rotation layout: columns i and i + head_dim/2 hold the same angle. Angles are computed in float64 and
+    rounded once, so that the tables do not lose precision at large positions.
     """
     angles = np.arange(rows, dtype=np.float64)[:, None] * inverse_frequencies(config)[None, :]
     angles = np.concatenate([angles, angles], axis=1)
