@@ -3,6 +3,7 @@
 #define MINDIR_LLM_GRAPH_PLAN_H_
 
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/tensor.h"
@@ -33,7 +34,9 @@ class Plan {
   ThreadPool& pool_;
   size_t arena_bytes_ = 0;
   Tensor arena_;
-  std::vector<Tensor> tensors_;  // by ValueId
+  std::vector<const Operator*> operators_;           // by node
+  std::vector<Tensor> tensors_;                      // by ValueId
+  std::vector<std::pair<ValueId, ValueId>> shared_;  // (value, value whose memory it shares)
   Tensor scratch_;
 };
 

@@ -1,0 +1,165 @@
+#include "graph/plan.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+
+namespace mllm {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+size_t align(size_t n) {
+  return (n + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Operators that only rename a shape: the output is the same bytes as operand 0.
+bool is_view(const Node& node) {
+  return node.op == "Reshape" || node.op == "ExpandDims" || node.op == "Squeeze" || node.op == "Flatten";
+}
+
+// Where one block of arena memory lives in time and space.
+struct Block {
+  size_t bytes = 0;
+  size_t first = 0;  // index of the node that writes it
+  size_t last = 0;   // index of the last node that reads it; nodes.size() for graph outputs
+  size_t offset = 0;
+  ValueId root = kNoValue;
+};
+
+// Greedy by size: the largest blocks first, each at the lowest offset that is free for its whole lifetime.
+// This is the usual heuristic of static planners (Pisarchyk and Lee, 2020) and within a few percent of the
+// lower bound here.
+size_t place(std::vector<Block>& blocks) {
+  std::vector<size_t> order(blocks.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return blocks[a].bytes > blocks[b].bytes; });
+  std::vector<const Block*> placed;  // by offset
+  size_t total = 0;
+  for (const size_t i : order) {
+    Block& b = blocks[i];
+    size_t offset = 0;
+    for (const Block* p : placed) {
+      if (p->last < b.first || p->first > b.last) continue;
+      if (p->offset >= offset + b.bytes) break;
+      offset = std::max(offset, p->offset + p->bytes);
+    }
+    b.offset = offset;
+    total = std::max(total, offset + b.bytes);
+    placed.insert(std::upper_bound(placed.begin(), placed.end(), &b,
+                                   [](const Block* x, const Block* y) { return x->offset < y->offset; }),
+                  &b);
+  }
+  return total;
+}
+
+}  // namespace
+
+Plan::Plan(Graph graph, ThreadPool& pool) : graph_(std::move(graph)), pool_(pool) {
+  const size_t count = graph_.values.size();
+  tensors_.resize(count);
+  // root[v]: the value whose memory v shares, itself included.
+  std::vector<ValueId> root(count);
+  for (size_t v = 0; v < count; ++v) root[v] = static_cast<ValueId>(v);
+  const auto root_of = [&](ValueId v) { return root[static_cast<size_t>(v)]; };
+  std::map<ValueId, Block> blocks;
+  size_t scratch = 0;
+
+  const auto touch = [&](ValueId v, size_t when, auto&& self) -> void {
+    const Value& value = graph_.value(v);
+    if (value.kind == Value::Kind::Tuple) {
+      for (const ValueId e : value.elements) self(e, when, self);
+      return;
+    }
+    if (const auto it = blocks.find(root_of(v)); it != blocks.end())
+      it->second.last = std::max(it->second.last, when);
+  };
+
+  operators_.reserve(graph_.nodes.size());
+  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+    const Node& node = graph_.nodes[i];
+    const Operator* op = find_operator(node.op);
+    if (!op)
+      fail_unsupported(graph_.file + ": node " + node.name + ": the engine has no operator " + node.op);
+    operators_.push_back(op);
+    if (op->scratch_bytes)
+      scratch = std::max(scratch, op->scratch_bytes(OpArgs(graph_, node), pool_.threads()));
+    for (const ValueId v : node.inputs) touch(v, i, touch);
+    for (size_t k = 0; k < node.outputs.size(); ++k) {
+      const ValueId v = node.outputs[k];
+      const Value& value = graph_.value(v);
+      ValueId source = value.alias_of;
+      if (source == kNoValue && is_view(node)) source = node.inputs[0];
+      if (source != kNoValue) {
+        root[static_cast<size_t>(v)] = root_of(source);
+        touch(v, i, touch);
+        continue;
+      }
+      blocks[v] = {align(nbytes(value.type.dtype, value.type.dims)), i, i, 0, v};
+    }
+  }
+  for (const ValueId v : graph_.outputs) touch(v, graph_.nodes.size(), touch);
+
+  std::vector<Block> list;
+  for (const auto& [v, block] : blocks) list.push_back(block);
+  arena_bytes_ = place(list);
+  arena_ = allocate(DType::UInt8, {static_cast<int64_t>(arena_bytes_)});
+  scratch_ = allocate(DType::UInt8, {static_cast<int64_t>(scratch)});
+  for (const Block& b : list) {
+    tensors_[static_cast<size_t>(b.root)].data = arena_.as<uint8_t>() + b.offset;
+  }
+  for (size_t v = 0; v < count; ++v) {
+    Value& value = graph_.values[v];
+    if (value.kind == Value::Kind::Constant || value.kind == Value::Kind::Parameter)
+      tensors_[v] = value.tensor;
+    tensors_[v].dtype = value.type.dtype;
+    tensors_[v].dims = value.type.dims;
+  }
+  shared_.reserve(count);
+  for (size_t v = 0; v < count; ++v) {
+    if (root[v] != static_cast<ValueId>(v)) shared_.push_back({static_cast<ValueId>(v), root[v]});
+  }
+  // A parameter that a node overwrites in place is state: give this plan a copy of its own, the file stays as
+  // it is.
+  for (const auto& [v, r] : shared_) {
+    const Value& owner = graph_.value(r);
+    const bool writes = graph_.value(v).alias_of != kNoValue;
+    if (!writes || (owner.kind != Value::Kind::Parameter && owner.kind != Value::Kind::Constant)) continue;
+    Tensor copy = allocate(owner.type.dtype, owner.type.dims);
+    std::copy_n(owner.tensor.as<const uint8_t>(), copy.bytes(), copy.as<uint8_t>());
+    tensors_[static_cast<size_t>(r)] = copy;
+  }
+  for (const auto& [v, r] : shared_)
+    tensors_[static_cast<size_t>(v)].data = tensors_[static_cast<size_t>(r)].data;
+}
+
+std::vector<Tensor> Plan::run(std::span<const Tensor> inputs) {
+  return run(inputs, {});
+}
+
+std::vector<Tensor> Plan::run(std::span<const Tensor> inputs, std::span<const Segment> segments) {
+  if (inputs.size() != graph_.inputs.size()) fail_internal("Plan::run: wrong number of inputs");
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const Value& value = graph_.value(graph_.inputs[i]);
+    if (!(inputs[i].type() == value.type))
+      fail_internal("Plan::run: input " + value.name + " has the wrong type");
+    tensors_[static_cast<size_t>(graph_.inputs[i])].data = inputs[i].data;
+  }
+  for (const auto& [v, r] : shared_)
+    tensors_[static_cast<size_t>(v)].data = tensors_[static_cast<size_t>(r)].data;
+  RunContext context{graph_, tensors_, pool_, segments, 0, scratch_.data};
+  for (const Segment& s : segments) context.rows += s.n;
+  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+    const Node& node = graph_.nodes[i];
+    if (is_view(node)) continue;
+    operators_[i]->run(OpArgs(graph_, node), context);
+  }
+  std::vector<Tensor> outputs;
+  outputs.reserve(graph_.outputs.size());
+  for (const ValueId v : graph_.outputs) outputs.push_back(tensors_[static_cast<size_t>(v)]);
+  return outputs;
+}
+
+}  // namespace mllm
