@@ -1,8 +1,7 @@
 """A float64 forward pass of Llama-family networks, straight from a Hugging Face checkpoint.
-
-This is the oracle that bundles are measured against. It reads config.json and the safetensors files with code of its own,
-works one layer at a time in the plainest numpy, and shares nothing with the exporter, the MindSpore cells or the engine:
-a mistake in one of them cannot hide in the other.
+ This is the oracle that bundles are measured against. It reads config.json and the safetensors files with
+code of its own, works one layer at a time in the plainest numpy, and shares nothing with the exporter, the
+MindSpore cells or the engine: a mistake in one of them cannot hide in the other.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CheckpointError", "LanguageModel", "ReferenceLlama", "Storage", "log_softmax"]
+__all__ = ["CheckpointError", "ReferenceLlama", "Storage", "log_softmax"]
 
 Float = NDArray[np.float64]
 
@@ -38,21 +37,11 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be read; the message names the file and the field or tensor."""
 
 
-class LanguageModel(Protocol):
-    """What this reference, an engine session and a pair of MindSpore graphs have in common."""
-
-    def reset(self) -> None:
-        """Forget the context."""
-
-    def feed(self, ids: Sequence[int]) -> NDArray[np.floating]:
-        """Append tokens to the context; return logits [vocab] that follow the last of them."""
-
-
 @dataclass(frozen=True)
 class Storage:
     """How a bundle stores numbers, so that the reference can round where the bundle rounds.
 
-    dtype: 'float32' or 'float16', of weights and of quantization scales; None leaves the checkpoint's values alone.
+    dtype: 'float32' or 'float16', of weights and of quantization scales; None keeps the checkpoint's values.
     kv_dtype: 'float32' or 'float16', of the caches; None keeps float64.
     quantized: linear layers (lm_head included) are symmetric int8 with one scale per output channel.
     """
@@ -62,13 +51,13 @@ class Storage:
     quantized: bool = False
 
     def stored(self, weight: Float, linear: bool) -> Float:
-        """The values that `weight` has in the bundle; quantization applies to linear weights [out, in] only."""
+        """The values that `weight` has in the bundle; linear weights are [out, in]."""
         if self.dtype is None:
             return weight
         if not (linear and self.quantized):
             return weight.astype(self.dtype).astype(np.float64)
-        # The integers fit the scale as it is stored. Rounding happens in float32 on both sides: in float64 a few
-        # values close to a tie would fall to the other integer.
+        # The integers fit the scale as it is stored. The division is in float32 as in the exporter: in
+        # float64 a few values close to a tie would fall to the other integer.
         single = weight.astype(np.float32)
         scale = (np.abs(single).max(axis=1, keepdims=True) / np.float32(127)).astype(self.dtype)
         scale[scale == 0] = 1
@@ -115,7 +104,7 @@ class _Weights:
         return sum(8 * math.prod(place[2]) for place in self._places.values())
 
     def read(self, name: str) -> Float:
-        """A tensor's values; CheckpointError where the checkpoint lacks it or stores it in a type unknown here."""
+        """A tensor's values; CheckpointError where it is missing or of a type unknown here."""
         if name not in self._places:
             raise CheckpointError(f"tensor {name}: not in the checkpoint")
         path, kind, shape, offset, length = self._places[name]
@@ -128,10 +117,10 @@ class _Weights:
 
 
 class ReferenceLlama:
-    """A Llama-family network in float64 with a growing KV cache: one sequence, any number of tokens a call."""
+    """A Llama-family network in float64 and its KV cache: one sequence, any number of tokens a call."""
 
     def __init__(self, checkpoint: str | Path, storage: Storage | None = None) -> None:
-        """checkpoint: a Hugging Face folder. storage: round weights and caches as a bundle does; default: not at all."""
+        """checkpoint: a Hugging Face folder. storage: round weights and caches as a bundle does."""
         folder = Path(checkpoint)
         try:
             config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -157,14 +146,22 @@ class ReferenceLlama:
         self.keys = [empty] * self.layers
         self.values = [empty] * self.layers
 
-    def feed(self, ids: Sequence[int]) -> Float:
+    def feed(self, ids: Sequence[int] | NDArray[np.integer]) -> Float:
         """Append tokens to the context; return logits [vocab] that follow the last of them."""
-        logits: Float = self._project(self._hidden(ids)[-1:])[0]
+        logits: Float = self.feed_all(ids, rows=[len(ids) - 1])[0]
         return logits
 
-    def feed_all(self, ids: Sequence[int]) -> Float:
-        """Append tokens to the context; return logits [len(ids), vocab] that follow each of them."""
-        return self._project(self._hidden(ids))
+    def feed_all(
+        self,
+        ids: Sequence[int] | NDArray[np.integer],
+        rows: Sequence[int] | NDArray[np.integer] | None = None,
+    ) -> Float:
+        """Append tokens to the context; return logits [len(rows), vocab] that follow ids[rows].
+
+        Without rows: [len(ids), vocab], those that follow each token.
+        """
+        hidden = self._hidden(ids)
+        return self._project(hidden if rows is None else hidden[np.asarray(rows)])
 
     def _weight(self, name: str, linear: bool = False) -> Float:
         if (name, linear) in self._kept:
@@ -189,7 +186,7 @@ class ReferenceLlama:
         logits: Float = self._norm(x, "model.norm") @ self._weight(self._head, linear=True).T
         return logits
 
-    def _hidden(self, ids: Sequence[int]) -> Float:
+    def _hidden(self, ids: Sequence[int] | NDArray[np.integer]) -> Float:
         """Token ids -> hidden states [len(ids), hidden] before the final norm, appending to the caches."""
         if not len(ids):
             raise ValueError("feed needs at least one token")
@@ -256,8 +253,9 @@ def _frequencies(config: dict[str, Any], head_dim: int) -> Float:
         return frequencies
     if kind != "llama3":
         raise CheckpointError(f"config.json: rope scaling {kind!r} is not supported by the reference")
-    # Llama 3.1: wavelengths (in tokens) beyond the original context are stretched by `factor`, those that fit into it
-    # high_freq_factor times stay, and the ones between move smoothly from the one to the other.
+    # Llama 3.1: wavelengths (in tokens) that do not fit low_freq_factor times into the original context are
+    # stretched by `factor`, those that fit high_freq_factor times stay, and the ones between move from the
+    # one to the other.
     context, factor = scaling["original_max_position_embeddings"], scaling["factor"]
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     for i, frequency in enumerate(frequencies):

@@ -1,0 +1,206 @@
+"""The three ways to run a bundle's network, behind one interface: engine, stock MindSpore, float64 numpy.
+
+Each keeps B contexts, one per batch slot, that grow in step. MindSpore is imported when its backend is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from mindir_llm.tools.reference import ReferenceLlama, Storage
+from numpy.typing import NDArray
+
+__all__ = [
+    "Backend",
+    "BundleFolder",
+    "MindSporeBackend",
+    "ReferenceBackend",
+    "VerifyError",
+    "check_files",
+]
+
+Ids = NDArray[np.int32]
+Logits = NDArray[np.floating]
+Progress = Callable[[int], None]
+
+
+def ignore(_: int) -> None:
+    """The progress callback of those who do not look."""
+
+
+class VerifyError(RuntimeError):
+    """Something that keeps a comparison from being made; the message names it and the way out."""
+
+
+class Backend(Protocol):
+    """A network with B contexts."""
+
+    name: str
+
+    def logits(self, ids: Ids, steps: Sequence[int], progress: Progress = ignore) -> Logits:
+        """Feed ids [B, N] to empty contexts in pieces of steps[0], steps[1], … tokens, which add up to N.
+
+        Returns [len(steps), B, vocab]: the logits that follow the last token of each piece. A piece is at
+        most the prefill chunk; one of a single token is a decode step. progress is called with the number of
+        tokens per context done since its last call.
+        """
+
+
+@dataclass(frozen=True)
+class BundleFolder:
+    """What the tools need to know of a bundle, from its manifest."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> BundleFolder:
+        """VerifyError: no manifest, or none of this format."""
+        folder = Path(path)
+        file = folder / "manifest.json"
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise VerifyError(f"{file}: cannot read: {error}; is this a bundle?") from None
+        if not isinstance(manifest, dict) or manifest.get("format") != "mindir-llm-bundle":
+            raise VerifyError(f"{file}: not the manifest of a bundle")
+        if manifest.get("format_version") != 1:
+            version = manifest.get("format_version")
+            raise VerifyError(f"{file}: format_version {version} is not supported (supported: 1)")
+        return cls(folder, manifest)
+
+    @property
+    def target(self) -> str:
+        return str(self.manifest["target"])
+
+    @property
+    def batch(self) -> int:
+        return int(self.manifest["batch_size"])
+
+    @property
+    def chunk(self) -> int:
+        return int(self.manifest["prefill_chunk"])
+
+    @property
+    def max_seq_len(self) -> int:
+        return int(self.manifest["max_seq_len"])
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.manifest["model"]["vocab_size"])
+
+    @property
+    def scheme(self) -> str:
+        return str(self.manifest["quantization"]["scheme"])
+
+    @property
+    def storage(self) -> Storage:
+        """How the bundle stores weights and caches."""
+        manifest = self.manifest
+        return Storage(manifest["dtype"], manifest["kv_dtype"], quantized=self.scheme == "a16w8")
+
+
+def check_files(bundle: BundleFolder, progress: Progress = ignore) -> list[str]:
+    """Compare size and sha256 of each file with the manifest; one line per file that differs.
+
+    progress is called with the number of bytes read since the last call.
+    """
+    problems = []
+    for name, expected in sorted(bundle.manifest["files"].items()):
+        digest, size = hashlib.sha256(), 0
+        try:
+            with (bundle.path / name).open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                    size += len(block)
+                    progress(len(block))
+        except OSError as error:
+            problems.append(f"{name}: {error.strerror}")
+            continue
+        if size != expected["size"]:
+            problems.append(f"{name}: {size} bytes, the manifest says {expected['size']}")
+        elif digest.hexdigest() != expected["sha256"]:
+            problems.append(f"{name}: sha256 {digest.hexdigest()}, the manifest says {expected['sha256']}")
+    return problems
+
+
+class ReferenceBackend:
+    """The checkpoint in numpy; with a storage, weights and caches are rounded as the bundle rounds them."""
+
+    def __init__(self, checkpoint: str | Path, batch: int, storage: Storage | None = None) -> None:
+        self.name = "numpy" if storage is None else "numpy, rounded as stored"
+        self._model = ReferenceLlama(checkpoint, storage)
+        self._batch = batch
+
+    def logits(self, ids: Ids, steps: Sequence[int], progress: Progress = ignore) -> Logits:
+        # Nothing depends on how a text is cut, so each context is one pass.
+        last = np.cumsum(steps) - 1
+        slots = []
+        for row in ids:
+            self._model.reset()
+            slots.append(self._model.feed_all(row, rows=last))
+        progress(ids.shape[1])
+        return np.stack(slots, axis=1)
+
+
+class MindSporeBackend:
+    """A bundle's two graphs in stock MindSpore on the CPU, loaded as they are with `ms.load`."""
+
+    name = "MindSpore"
+
+    def __init__(self, bundle: BundleFolder) -> None:
+        """VerifyError: MindSpore is missing, or the bundle's operators do not run on a CPU."""
+        if bundle.target != "cpu":
+            raise VerifyError(f"stock MindSpore cannot run target {bundle.target} on a CPU")
+        # MindSpore logs every probe for devices that are not there.
+        os.environ.setdefault("GLOG_v", "3")
+        try:
+            import mindspore as ms
+        except ImportError:
+            raise VerifyError("verify needs MindSpore: pip install 'mindir-llm[export]'") from None
+        self._ms = ms
+        self._bundle = bundle
+        ms.set_context(mode=ms.GRAPH_MODE)
+        ms.set_device("CPU")
+        self._graphs = {}
+        for kind, file in bundle.manifest["graphs"].items():
+            try:
+                self._graphs[kind] = ms.nn.GraphCell(ms.load(str(bundle.path / file)))
+            except (RuntimeError, ValueError) as error:
+                raise VerifyError(
+                    f"{bundle.path / file}: MindSpore cannot load it: {_first_line(error)}"
+                ) from None
+
+    def logits(self, ids: Ids, steps: Sequence[int], progress: Progress = ignore) -> Logits:
+        manifest, tensor = self._bundle.manifest, self._ms.Tensor
+        model, batch = manifest["model"], len(ids)
+        shape = (batch, model["num_key_value_heads"], self._bundle.max_seq_len, model["head_dim"])
+        caches = [tensor(np.zeros(shape, manifest["kv_dtype"]))] * (2 * model["num_hidden_layers"])
+        results, position = [], 0
+        for n in steps:
+            kind, width = ("decode", 1) if n == 1 else ("prefill", self._bundle.chunk)
+            padded = np.zeros((batch, width), np.int32)
+            padded[:, :n] = ids[:, position : position + n]
+            outputs = self._graphs[kind](
+                tensor(padded),
+                tensor(np.full(batch, position, np.int32)),
+                tensor(np.full(batch, position + n, np.int32)),
+                *caches,
+            )
+            caches = list(outputs[1:])
+            results.append(outputs[0].asnumpy())
+            position += n
+            progress(n)
+        return np.stack(results)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
