@@ -20,8 +20,8 @@
 namespace mllm {
 namespace {
 
-// Long enough to bridge the gap between two operators of a decode step, short enough that a process that needs
-// the core gets it.
+// Long enough to bridge the gap between two operators of a decode step, short enough that a process that
+// needs the core gets it.
 constexpr std::chrono::microseconds kSpinTime{10};
 constexpr int kMaxThreads = 256;
 
@@ -59,7 +59,8 @@ int physical_cores() {
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed)) continue;
-    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
+    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
+                       "/topology/thread_siblings_list");
     std::string siblings;
     if (!std::getline(file, siblings)) siblings = "cpu" + std::to_string(cpu);
     cores.insert(siblings);
@@ -68,9 +69,9 @@ int physical_cores() {
 }
 
 struct ThreadPool::State {
-  // One loop at a time. `ticket` holds the number of the loop (high half) and the pieces not yet handed out (low
-  // half). A thread that takes a piece with compare-and-swap knows thereby that this loop has not ended, so the
-  // fields of the job cannot change before it reports its piece as finished.
+  // One loop at a time. `ticket` holds the number of the loop (high half) and the pieces not yet handed out
+  // (low half). A thread that takes a piece with compare-and-swap knows thereby that this loop has not ended,
+  // so the fields of the job cannot change before it reports its piece as finished.
   std::mutex caller;
   std::atomic<uint64_t> ticket{0};
   std::atomic<uint32_t> unfinished{0};
@@ -93,7 +94,8 @@ struct ThreadPool::State {
   void work() {
     uint64_t seen = ticket.load(std::memory_order_acquire);
     while (static_cast<uint32_t>(seen) != 0) {
-      if (!ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      if (!ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel,
+                                        std::memory_order_acquire)) {
         continue;
       }
       const int64_t piece = static_cast<int64_t>(pieces) - static_cast<int64_t>(static_cast<uint32_t>(seen));

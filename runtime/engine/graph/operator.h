@@ -51,6 +51,7 @@ struct Segment {
   int32_t position = 0;
   int32_t n = 0;
   int32_t row0 = 0;
+  bool wants_logits = true;  // false: the chunk of a longer prompt, whose last row need not reach the lm_head
 };
 
 // What a kernel sees at run time. Tensors are indexed by ValueId; those of Literal and Tuple values are

@@ -1,0 +1,51 @@
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/fused/operators.h"
+#include "kernels/fused/rows.h"
+
+namespace mllm::fused {
+namespace {
+
+constexpr int64_t kSwigluGrain = 2048;
+constexpr int64_t kAddGrain = 65536;
+
+std::vector<TensorType> infer(const OpArgs& args) {
+  const TensorType& a = activation(args, 0);
+  if (!(activation(args, 1) == a)) args.invalid("operands must have one shape");
+  return {a};
+}
+
+// The rows that exist stand one after another, so elementwise work sees one long vector.
+template <class Body>
+void for_elements(const OpArgs& args, const RunContext& context, int64_t grain, const Body& body) {
+  const Node& node = args.node();
+  const auto* a = context.in(node, 0).as<const float>();
+  const auto* b = context.in(node, 1).as<const float>();
+  auto* y = context.out(node, 0).as<float>();
+  const int64_t count = rows_now(args, context) * context.out(node, 0).dims[1];
+  context.pool.parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = body(a[i], b[i]);
+  });
+}
+
+void run_swiglu(const OpArgs& args, const RunContext& context) {
+  for_elements(args, context, kSwigluGrain,
+               [](float gate, float up) { return gate / (1.0f + std::exp(-gate)) * up; });
+}
+
+void run_add(const OpArgs& args, const RunContext& context) {
+  for_elements(args, context, kAddGrain, [](float a, float b) { return a + b; });
+}
+
+}  // namespace
+
+Operator swiglu_operator() {
+  return {"fused.SwiGLU", infer, run_swiglu};
+}
+
+Operator add_operator() {
+  return {"fused.Add", infer, run_add};
+}
+
+}  // namespace mllm::fused

@@ -1,0 +1,61 @@
+// The inner loops of the fused operators, as one table of functions per instruction set.
+//
+// Included by the files that are compiled with wide instructions, so it holds declarations only: an inline
+// function here, or a header that has any, could be linked from such a file into code that runs everywhere.
+#ifndef MINDIR_LLM_KERNELS_FUSED_VECTOR_H_
+#define MINDIR_LLM_KERNELS_FUSED_VECTOR_H_
+
+#include <cstdint>
+
+namespace mllm {
+
+enum class Isa;
+
+// A block of a matrix product: y[r][n] = scale[n] * sum over k of x[r][k] * weight[n][k] + bias[n].
+struct LinearBlock {
+  const float* x;      // [rows, k], dense
+  const void* weight;  // [n, k], dense
+  const float* scale;  // [n], or null for 1
+  const float* bias;   // [n], or null for 0
+  float* y;            // [rows, n], rows y_stride apart
+  int64_t rows;
+  int64_t n;
+  int64_t k;
+  int64_t y_stride;
+};
+
+// Every sum adds in an order that depends on its length alone, so that a result is the same whatever is
+// computed beside it. Vectors need no alignment beyond that of their elements.
+struct VectorKernels {
+  void (*linear_f32)(const LinearBlock&);
+  void (*linear_f16)(const LinearBlock&);
+  void (*linear_i8)(const LinearBlock&);
+
+  float (*dot)(const float* a, const float* b, int64_t size);
+  // y[i] = y[i] * factor
+  void (*scale)(float* y, float factor, int64_t size);
+  // scores[j] = factor * dot(query, keys + j * stride), j < count
+  void (*scores_f32)(const float* query, const void* keys, int64_t stride, int64_t count, int64_t size,
+                     float factor, float* scores);
+  void (*scores_f16)(const float* query, const void* keys, int64_t stride, int64_t count, int64_t size,
+                     float factor, float* scores);
+  // y[i] += sum over j of weights[j] * values[j * stride + i], j ascending
+  void (*accumulate_f32)(float* y, const float* weights, const void* values, int64_t stride, int64_t count,
+                         int64_t size);
+  void (*accumulate_f16)(float* y, const float* weights, const void* values, int64_t stride, int64_t count,
+                         int64_t size);
+  void (*to_f16)(const float* x, uint16_t* y, int64_t size);  // rounded to nearest even
+  void (*from_f16)(const uint16_t* x, float* y, int64_t size);
+};
+
+const VectorKernels& generic_kernels();
+const VectorKernels& avx2_kernels();    // exists on x86-64 only
+const VectorKernels& avx512_kernels();  // exists on x86-64 only
+
+// The table for `isa`, which must be supported; the one for current_isa().
+const VectorKernels& vector_kernels(Isa isa);
+const VectorKernels& vector_kernels();
+
+}  // namespace mllm
+
+#endif  // MINDIR_LLM_KERNELS_FUSED_VECTOR_H_

@@ -1,0 +1,71 @@
+// Portable version: vectors of four floats, which every 64-bit machine has and the compiler knows.
+#include <cstring>
+
+#include "base/half.h"
+#include "kernels/fused/vector.h"
+
+namespace mllm {
+namespace {
+
+typedef float V __attribute__((vector_size(16)));
+constexpr int64_t kLanes = 4;
+constexpr int kRows = 4;
+
+inline V splat(float f) {
+  return V{f, f, f, f};
+}
+inline V zero() {
+  return splat(0.0f);
+}
+inline V load(const float* p) {
+  V v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+inline V load(const uint16_t* p) {
+  return V{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
+}
+inline V load(const int8_t* p) {
+  return V{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
+           static_cast<float>(p[3])};
+}
+template <class T>
+inline V load_part(const T* p, int64_t count) {
+  T buffer[kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) buffer[i] = p[i];
+  return load(buffer);
+}
+inline void store(float* p, V v) {
+  std::memcpy(p, &v, sizeof(v));
+}
+inline void store_part(float* p, V v, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) p[i] = v[i];
+}
+inline void store_half_part(uint16_t* p, V v, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) p[i] = float_to_half(v[i]);
+}
+inline void store_half(uint16_t* p, V v) {
+  store_half_part(p, v, kLanes);
+}
+inline V fma(V a, V b, V c) {
+  return a * b + c;
+}
+inline V mul(V a, V b) {
+  return a * b;
+}
+inline float sum(V v) {
+  return (v[0] + v[2]) + (v[1] + v[3]);
+}
+
+}  // namespace
+}  // namespace mllm
+
+#include "kernels/fused/vector_impl.h"
+
+namespace mllm {
+
+const VectorKernels& generic_kernels() {
+  return kKernels;
+}
+
+}  // namespace mllm
