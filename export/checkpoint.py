@@ -84,7 +84,7 @@ class Checkpoint:
         """The tensor's rows (first axis) in order, as many at a time as fit a small buffer, converted to
         dtype.
 
-        dtype: float32 or float16. ExportError: the file ends early, or a value does not fit float16.
+        dtype: float32 or float16. ExportError: the file ends early, or a value is not finite in dtype.
         """
         entry = self.tensors[name]
         row_items = math.prod(entry.shape[1:])
@@ -98,11 +98,11 @@ class Checkpoint:
                 raw = np.empty(count * row_bytes, np.uint8)
                 _read_exactly(file, raw, entry.file, name)
                 block = _convert(raw, entry.dtype, np.dtype(dtype))
-                if block.dtype == np.float16 and not np.all(np.isfinite(block)):
-                    raise ExportError(
-                        f"{entry.file}: tensor {name} has values that float16 cannot hold;"
-                        " export with --dtype float32"
-                    )
+                if not np.all(np.isfinite(block)):
+                    reason = "values that are not finite; the checkpoint is damaged"
+                    if np.all(np.isfinite(_convert(raw, entry.dtype, np.dtype(np.float32)))):
+                        reason = "values that float16 cannot hold; export with --dtype float32"
+                    raise ExportError(f"{entry.file}: tensor {name} has {reason}")
                 yield block.reshape(count, *entry.shape[1:])
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 __all__ = ["register"]
@@ -74,11 +78,11 @@ def register(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from mindir_llm.export.bundle import ExportOptions, export_bundle
     from tqdm import tqdm
 
-    # MindSpore reports its own deprecations and device probing; a user of this command can do nothing about
-    # them.
+    from mindir_llm.export.bundle import ExportOptions, export_bundle
+
+    # MindSpore reports its own deprecations and device probing; a user of this command can do nothing about them.
     os.environ.setdefault("GLOG_v", "3")
     options = ExportOptions(
         quant=args.quant,
@@ -91,6 +95,7 @@ def _run(args: argparse.Namespace) -> int:
         force=args.force,
     )
     with (
+        _exit_on_terminate(),
         warnings.catch_warnings(record=True) as caught,
         tqdm(desc="weights", unit="B", unit_scale=True, unit_divisor=1000, disable=None) as bar,
     ):
@@ -107,3 +112,17 @@ def _run(args: argparse.Namespace) -> int:
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
     print(f"{bundle}: {size / 1e6:.1f} MB")
     return 0
+
+
+@contextlib.contextmanager
+def _exit_on_terminate() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that a terminated export removes its half-written folder too."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

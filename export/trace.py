@@ -233,7 +233,7 @@ def _drop_parameter_loads(graph: Any) -> None:
             if len(inputs) == 1:
                 same[node.name] = inputs[0]
                 continue
-        if kind == "Depend" and inputs[1] in constants:
+        if kind == "Depend" and (inputs[0] in constants or inputs[1] in constants):
             same[node.name] = inputs[0]
             continue
         del node.input[:]

@@ -230,6 +230,8 @@ class _GatedSilu(nn.Cell):
     def construct(self, gate, up):  # type: ignore[no-untyped-def]
         rows, width = gate.shape
         column = ops.reshape(gate, (-1, 1))
-        pairs = self.concat((column, ops.broadcast_to(self.zero, (rows * width, 1))))
+        # Depending on the input keeps MindSpore from storing rows * width zeros as a constant in the graph.
+        zero = ops.depend(self.zero, gate)
+        pairs = self.concat((column, ops.broadcast_to(zero, (rows * width, 1))))
         sigmoid = ops.reshape(ops.softmax(pairs, -1)[:, 0:1], (rows, width))
         return ops.mul(ops.mul(gate, sigmoid), up)
