@@ -1,0 +1,338 @@
+// Element-wise operators of two operands, and Select, with numpy broadcasting.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/basic/elements.h"
+#include "kernels/basic/groups.h"
+
+namespace mllm {
+
+Dims broadcast_dims(const OpArgs& args, const Dims& a, const Dims& b) {
+  Dims out(std::max(a.size(), b.size()));
+  for (size_t i = 0; i < out.size(); ++i) {
+    const int64_t x = i < a.size() ? a[a.size() - 1 - i] : 1;
+    const int64_t y = i < b.size() ? b[b.size() - 1 - i] : 1;
+    if (x != y && x != 1 && y != 1)
+      args.invalid("shapes " + dims_text(a) + " and " + dims_text(b) + " do not broadcast");
+    out[out.size() - 1 - i] = x == 1 ? y : x;
+  }
+  return out;
+}
+
+Dims broadcast_strides(const Dims& from, const Dims& to) {
+  const Dims own = row_major_strides(from);
+  Dims strides(to.size(), 0);
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (from[from.size() - 1 - i] != 1) strides[to.size() - 1 - i] = own[from.size() - 1 - i];
+  }
+  return strides;
+}
+
+namespace {
+
+// Signed overflow wraps, as it does in every framework; unsigned arithmetic makes that defined.
+template <class T>
+using Wrapping = std::conditional_t<std::is_integral_v<T> && !std::is_same_v<T, bool>, uint64_t, T>;
+
+template <class T, class F>
+T wrapping(T a, T b, F&& f) {
+  using W = Wrapping<T>;
+  return static_cast<T>(f(static_cast<W>(a), static_cast<W>(b)));
+}
+
+struct AddOp {
+  template <class T>
+  static T apply(T a, T b) {
+    return wrapping(a, b, [](auto x, auto y) { return x + y; });
+  }
+};
+struct SubOp {
+  template <class T>
+  static T apply(T a, T b) {
+    return wrapping(a, b, [](auto x, auto y) { return x - y; });
+  }
+};
+struct MulOp {
+  template <class T>
+  static T apply(T a, T b) {
+    return wrapping(a, b, [](auto x, auto y) { return x * y; });
+  }
+};
+struct DivOp {  // floats only, see infer
+  template <class T>
+  static T apply(T a, T b) {
+    if constexpr (std::is_floating_point_v<T>) return a / b;
+    return T{};
+  }
+};
+struct FloorDivOp {
+  template <class T>
+  static T apply(T a, T b) {
+    if constexpr (std::is_floating_point_v<T>) {
+      return std::floor(a / b);
+    } else if constexpr (std::is_same_v<T, bool>) {
+      return a;
+    } else {
+      if (b == 0) return 0;
+      if constexpr (std::is_signed_v<T>) {
+        if (b == T(-1)) return static_cast<T>(-static_cast<uint64_t>(a));
+      }
+      const T q = static_cast<T>(a / b);
+      return static_cast<T>(q - ((a % b != 0) && ((a < 0) != (b < 0))));
+    }
+  }
+};
+struct MinimumOp {
+  template <class T>
+  static T apply(T a, T b) {
+    if constexpr (std::is_floating_point_v<T>) {
+      if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<T>::quiet_NaN();
+    }
+    return b < a ? b : a;
+  }
+};
+struct MaximumOp {
+  template <class T>
+  static T apply(T a, T b) {
+    if constexpr (std::is_floating_point_v<T>) {
+      if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<T>::quiet_NaN();
+    }
+    return a < b ? b : a;
+  }
+};
+struct PowOp {
+  template <class T>
+  static T apply(T a, T b) {
+    return static_cast<T>(std::pow(static_cast<double>(a), static_cast<double>(b)));
+  }
+};
+struct EqualOp {
+  template <class T>
+  static bool apply(T a, T b) {
+    return a == b;
+  }
+};
+struct NotEqualOp {
+  template <class T>
+  static bool apply(T a, T b) {
+    return a != b;
+  }
+};
+struct GreaterOp {
+  template <class T>
+  static bool apply(T a, T b) {
+    return a > b;
+  }
+};
+struct GreaterEqualOp {
+  template <class T>
+  static bool apply(T a, T b) {
+    return a >= b;
+  }
+};
+struct LessOp {
+  template <class T>
+  static bool apply(T a, T b) {
+    return a < b;
+  }
+};
+struct LessEqualOp {
+  template <class T>
+  static bool apply(T a, T b) {
+    return a <= b;
+  }
+};
+struct AndOp {
+  template <class T>
+  static bool apply(T a, T b) {
+    return a != T(0) && b != T(0);
+  }
+};
+struct OrOp {
+  template <class T>
+  static bool apply(T a, T b) {
+    return a != T(0) || b != T(0);
+  }
+};
+
+// Both operands have one dtype; a number beside a tensor (x + 1e-5) is a constant of the tensor's dtype.
+DType common_dtype(const OpArgs& args) {
+  if (!args.is_tensor(0) && !args.is_tensor(1)) args.unsupported("two numbers instead of tensors");
+  const DType dtype = args.dtype(args.is_tensor(0) ? 0 : 1);
+  if (args.is_tensor(0) && args.is_tensor(1) && args.dtype(0) != args.dtype(1)) {
+    args.unsupported(std::string("operands of types ") + dtype_name(args.dtype(0)) + " and " +
+                     dtype_name(args.dtype(1)));
+  }
+  if (dtype == DType::QInt4x2) args.unsupported("operands of type qint4x2");
+  return dtype;
+}
+
+Dims operand_dims(const OpArgs& args, size_t i) {
+  return args.is_tensor(i) ? args.dims(i) : Dims{};
+}
+
+std::vector<TensorType> infer_arithmetic(const OpArgs& args) {
+  const DType dtype = common_dtype(args);
+  for (size_t i = 0; i < 2; ++i) {
+    if (!args.is_tensor(i)) args.float_at(i);
+  }
+  return {{dtype, broadcast_dims(args, operand_dims(args, 0), operand_dims(args, 1))}};
+}
+
+std::vector<TensorType> infer_float_arithmetic(const OpArgs& args) {
+  auto types = infer_arithmetic(args);
+  if (!is_float(types[0].dtype)) args.unsupported("division of integers");
+  return types;
+}
+
+std::vector<TensorType> infer_comparison(const OpArgs& args) {
+  return {{DType::Bool, infer_arithmetic(args)[0].dims}};
+}
+
+template <class Op, class In, class Out>
+void run_typed(const OpArgs& args, const RunContext& context) {
+  using C = Compute<In>;
+  Tensor& out = context.out(args.node(), 0);
+  const In* sources[2];
+  In numbers[2];
+  Dims strides[2];
+  for (size_t i = 0; i < 2; ++i) {
+    if (args.is_tensor(i)) {
+      sources[i] = context.in(args.node(), i).as<const In>();
+      strides[i] = broadcast_strides(args.dims(i), out.dims);
+    } else {
+      numbers[i] = Element<In>::store(static_cast<C>(args.float_at(i)));
+      sources[i] = &numbers[i];
+      strides[i] = Dims(out.dims.size(), 0);
+    }
+  }
+  // The last axis is the inner loop; the others are walked.
+  const int64_t inner = out.dims.empty() ? 1 : out.dims.back();
+  const int64_t total = out.size();
+  if (total == 0) return;
+  Dims outer = out.dims;
+  const int64_t sa = outer.empty() ? 0 : strides[0].back();
+  const int64_t sb = outer.empty() ? 0 : strides[1].back();
+  if (!outer.empty()) {
+    outer.pop_back();
+    strides[0].pop_back();
+    strides[1].pop_back();
+  }
+  Walker<2> walk(outer, strides);
+  Out* y = out.as<Out>();
+  for (int64_t row = 0; row < total / inner; ++row, y += inner) {
+    const In* a = sources[0] + walk.offset(0);
+    const In* b = sources[1] + walk.offset(1);
+    for (int64_t i = 0; i < inner; ++i) {
+      y[i] = Element<Out>::store(Op::apply(Element<In>::load(a[i * sa]), Element<In>::load(b[i * sb])));
+    }
+    walk.step();
+  }
+}
+
+template <class Op>
+void run_arithmetic(const OpArgs& args, const RunContext& context) {
+  visit_dtype(args, context.out(args.node(), 0).dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    run_typed<Op, T, T>(args, context);
+  });
+}
+
+template <class Op>
+void run_comparison(const OpArgs& args, const RunContext& context) {
+  visit_dtype(args, common_dtype(args),
+              [&](auto tag) { run_typed<Op, typename decltype(tag)::type, bool>(args, context); });
+}
+
+std::vector<TensorType> infer_select(const OpArgs& args) {
+  if (args.dtype(0) != DType::Bool) args.unsupported("a condition that is not bool");
+  if (args.dtype(1) != args.dtype(2)) args.unsupported("branches of different types");
+  return {
+      {args.dtype(1), broadcast_dims(args, args.dims(0), broadcast_dims(args, args.dims(1), args.dims(2)))}};
+}
+
+void run_select(const OpArgs& args, const RunContext& context) {
+  Tensor& out = context.out(args.node(), 0);
+  const Dims strides[3] = {broadcast_strides(args.dims(0), out.dims),
+                           broadcast_strides(args.dims(1), out.dims),
+                           broadcast_strides(args.dims(2), out.dims)};
+  visit_size(dtype_size(out.dtype), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const auto* condition = context.in(args.node(), 0).as<const uint8_t>();
+    const T* a = context.in(args.node(), 1).as<const T>();
+    const T* b = context.in(args.node(), 2).as<const T>();
+    Walker<3> walk(out.dims, strides);
+    const int64_t total = out.size();
+    for (int64_t i = 0; i < total; ++i) {
+      out.as<T>()[i] = condition[walk.offset(0)] ? a[walk.offset(1)] : b[walk.offset(2)];
+      walk.step();
+    }
+  });
+}
+
+std::vector<TensorType> infer_masked_fill(const OpArgs& args) {
+  if (args.dtype(1) != DType::Bool) args.unsupported("a mask that is not bool");
+  if (args.is_tensor(2) && (args.dtype(2) != args.dtype(0) || numel(args.dims(2)) != 1))
+    args.unsupported("a fill value that is not one number of the same type");
+  if (!args.is_tensor(2)) args.float_at(2);
+  return {{args.dtype(0), broadcast_dims(args, args.dims(0), args.dims(1))}};
+}
+
+void run_masked_fill(const OpArgs& args, const RunContext& context) {
+  Tensor& out = context.out(args.node(), 0);
+  const Dims strides[2] = {broadcast_strides(args.dims(0), out.dims),
+                           broadcast_strides(args.dims(1), out.dims)};
+  visit_dtype(args, out.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const T* x = context.in(args.node(), 0).as<const T>();
+    const auto* mask = context.in(args.node(), 1).as<const uint8_t>();
+    const T fill = args.is_tensor(2) ? *context.in(args.node(), 2).as<const T>()
+                                     : Element<T>::store(static_cast<Compute<T>>(args.float_at(2)));
+    Walker<2> walk(out.dims, strides);
+    const int64_t total = out.size();
+    for (int64_t i = 0; i < total; ++i) {
+      out.as<T>()[i] = mask[walk.offset(1)] ? fill : x[walk.offset(0)];
+      walk.step();
+    }
+  });
+}
+
+template <class Op>
+constexpr Operator arithmetic(std::string_view name) {
+  return {name, infer_arithmetic, run_arithmetic<Op>};
+}
+template <class Op>
+constexpr Operator comparison(std::string_view name) {
+  return {name, infer_comparison, run_comparison<Op>};
+}
+
+constexpr Operator kTable[] = {
+    arithmetic<AddOp>("Add"),
+    arithmetic<SubOp>("Sub"),
+    arithmetic<MulOp>("Mul"),
+    arithmetic<FloorDivOp>("FloorDiv"),
+    arithmetic<MinimumOp>("Minimum"),
+    arithmetic<MaximumOp>("Maximum"),
+    arithmetic<PowOp>("Pow"),
+    {"Div", infer_float_arithmetic, run_arithmetic<DivOp>},
+    {"RealDiv", infer_float_arithmetic, run_arithmetic<DivOp>},
+    comparison<EqualOp>("Equal"),
+    comparison<NotEqualOp>("NotEqual"),
+    comparison<GreaterOp>("Greater"),
+    comparison<GreaterEqualOp>("GreaterEqual"),
+    comparison<LessOp>("Less"),
+    comparison<LessEqualOp>("LessEqual"),
+    comparison<AndOp>("LogicalAnd"),
+    comparison<OrOp>("LogicalOr"),
+    {"Select", infer_select, run_select},
+    {"MaskedFill", infer_masked_fill, run_masked_fill},
+};
+
+}  // namespace
+
+std::span<const Operator> binary_operators() {
+  return kTable;
+}
+
+}  // namespace mllm

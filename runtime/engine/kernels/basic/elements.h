@@ -1,0 +1,171 @@
+// Element access for the plain kernels: one load/store pair per dtype, and dispatch from a run-time dtype.
+#ifndef MINDIR_LLM_KERNELS_BASIC_ELEMENTS_H_
+#define MINDIR_LLM_KERNELS_BASIC_ELEMENTS_H_
+
+#include <cstdint>
+#include <type_traits>
+
+#include "base/half.h"
+#include "graph/operator.h"
+
+namespace mllm {
+
+// Storage types of the two 16-bit floats. Arithmetic on them happens in float, rounded once when stored.
+struct Half {
+  uint16_t bits;
+};
+struct BFloat {
+  uint16_t bits;
+};
+
+template <class T>
+struct Element {
+  using Compute = T;
+  static T load(T v) { return v; }
+  static T store(T v) { return v; }
+};
+template <>
+struct Element<Half> {
+  using Compute = float;
+  static float load(Half v) { return half_to_float(v.bits); }
+  static Half store(float v) { return {float_to_half(v)}; }
+};
+template <>
+struct Element<BFloat> {
+  using Compute = float;
+  static float load(BFloat v) { return bfloat_to_float(v.bits); }
+  static BFloat store(float v) { return {float_to_bfloat(v)}; }
+};
+
+template <class T>
+using Compute = typename Element<T>::Compute;
+template <class T>
+inline constexpr bool is_floating = std::is_floating_point_v<Compute<T>>;
+
+template <class T>
+struct TypeTag {
+  using type = T;
+};
+
+inline bool is_float(DType d) {
+  return d == DType::Float16 || d == DType::BFloat16 || d == DType::Float32 || d == DType::Float64;
+}
+inline bool is_integer(DType d) {
+  return !is_float(d) && d != DType::Bool && d != DType::QInt4x2;
+}
+
+// Call f(TypeTag<T>{}) with the C++ type of `dtype`; refuses qint4x2, which has no single elements.
+template <class F>
+void visit_dtype(const OpArgs& args, DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::Bool:
+      return f(TypeTag<bool>{});
+    case DType::Int8:
+      return f(TypeTag<int8_t>{});
+    case DType::UInt8:
+      return f(TypeTag<uint8_t>{});
+    case DType::Int16:
+      return f(TypeTag<int16_t>{});
+    case DType::UInt16:
+      return f(TypeTag<uint16_t>{});
+    case DType::Int32:
+      return f(TypeTag<int32_t>{});
+    case DType::UInt32:
+      return f(TypeTag<uint32_t>{});
+    case DType::Int64:
+      return f(TypeTag<int64_t>{});
+    case DType::UInt64:
+      return f(TypeTag<uint64_t>{});
+    case DType::Float16:
+      return f(TypeTag<Half>{});
+    case DType::BFloat16:
+      return f(TypeTag<BFloat>{});
+    case DType::Float32:
+      return f(TypeTag<float>{});
+    case DType::Float64:
+      return f(TypeTag<double>{});
+    case DType::QInt4x2:
+      break;
+  }
+  args.unsupported(std::string("elements of type ") + dtype_name(dtype));
+}
+
+template <class F>
+void visit_float(const OpArgs& args, DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::Float16:
+      return f(TypeTag<Half>{});
+    case DType::BFloat16:
+      return f(TypeTag<BFloat>{});
+    case DType::Float32:
+      return f(TypeTag<float>{});
+    case DType::Float64:
+      return f(TypeTag<double>{});
+    default:
+      args.unsupported(std::string("elements of type ") + dtype_name(dtype));
+  }
+}
+
+// Numbers for a tensor's bytes as unsigned words of the element size, for kernels that only move data.
+template <class F>
+void visit_size(size_t element_bytes, F&& f) {
+  switch (element_bytes) {
+    case 1:
+      return f(TypeTag<uint8_t>{});
+    case 2:
+      return f(TypeTag<uint16_t>{});
+    case 4:
+      return f(TypeTag<uint32_t>{});
+    default:
+      return f(TypeTag<uint64_t>{});
+  }
+}
+
+// Negative axes count from the end; out of range is an error of the file.
+inline size_t checked_axis(const OpArgs& args, int64_t axis, size_t rank) {
+  const auto r = static_cast<int64_t>(rank);
+  if (axis < -r || axis >= r)
+    args.invalid("axis " + std::to_string(axis) + " of a tensor of rank " + std::to_string(rank));
+  return static_cast<size_t>(axis < 0 ? axis + r : axis);
+}
+
+inline Dims row_major_strides(const Dims& dims) {
+  Dims strides(dims.size(), 1);
+  for (size_t i = dims.size(); i-- > 1;) strides[i - 1] = strides[i] * dims[i];
+  return strides;
+}
+
+// Walks an index space in row-major order, keeping one running offset per operand.
+template <size_t N>
+class Walker {
+ public:
+  Walker(const Dims& dims, const Dims (&strides)[N]) : dims_(dims), index_(dims.size(), 0) {
+    for (size_t k = 0; k < N; ++k) strides_[k] = strides[k];
+  }
+  int64_t offset(size_t k) const { return offsets_[k]; }
+  void step() {
+    for (size_t d = dims_.size(); d-- > 0;) {
+      if (++index_[d] < dims_[d]) {
+        for (size_t k = 0; k < N; ++k) offsets_[k] += strides_[k][d];
+        return;
+      }
+      for (size_t k = 0; k < N; ++k) offsets_[k] -= strides_[k][d] * (dims_[d] - 1);
+      index_[d] = 0;
+    }
+  }
+
+ private:
+  Dims dims_;
+  Dims index_;
+  Dims strides_[N];
+  int64_t offsets_[N] = {};
+};
+
+// numpy broadcasting: the common shape of two, and the strides with which an operand is read (0 where
+// repeated).
+Dims broadcast_dims(const OpArgs& args, const Dims& a, const Dims& b);
+Dims broadcast_strides(const Dims& from, const Dims& to);
+
+}  // namespace mllm
+
+#endif  // MINDIR_LLM_KERNELS_BASIC_ELEMENTS_H_
