@@ -78,11 +78,11 @@ def register(subparsers: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from mindir_llm.export.bundle import ExportOptions, export_bundle
     from tqdm import tqdm
 
-    from mindir_llm.export.bundle import ExportOptions, export_bundle
-
-    # MindSpore reports its own deprecations and device probing; a user of this command can do nothing about them.
+    # MindSpore reports its own deprecations and device probing, about which a user of this command can do
+    # nothing.
     os.environ.setdefault("GLOG_v", "3")
     options = ExportOptions(
         quant=args.quant,

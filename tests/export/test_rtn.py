@@ -28,8 +28,8 @@ def test_error_is_at_most_half_a_step(weight: NDArray[np.float32], dtype: str) -
     assert np.all(scale > 0)
     assert quantized.min(initial=0) >= -127
     largest = np.abs(weight).max(axis=1, keepdims=True)
-    # Half a step; and a scale rounded down by half an ulp lets the largest weights saturate by that much. Weights too
-    # small for any scale of this type vanish.
+    # Half a step; and a scale rounded down by half an ulp lets the largest weights saturate by that much.
+    # Weights too small for any scale of this type vanish.
     ulp = np.finfo(dtype).eps / 2
     tiny = np.finfo(dtype).smallest_subnormal * 127.0
     bound = scale.astype(np.float64) * 0.5 + largest * (ulp + 1e-6) + tiny

@@ -1,0 +1,146 @@
+"""Interpret a graph of the `ascend` operator set in numpy, for want of an NPU.
+
+Written from the vendor's description of each primitive, not from our cells. Arithmetic is float64, rounded to
+float16 wherever a primitive hands on a float16 result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mindir_reader import constant, operator, parameter, read_model
+
+Inputs = list[Any]
+
+
+def load_ascend_graph(path: Path) -> Callable[[Inputs], Inputs]:
+    """A function from the graph's inputs in order to its outputs in order."""
+    model = read_model(path)
+    graph = model.graph
+    fixed = {tensor.name: parameter(path.parent, tensor) for tensor in graph.parameter}
+
+    def run(inputs: Inputs) -> Inputs:
+        values: dict[str, Any] = dict(fixed)
+        for info, value in zip(graph.input, inputs, strict=True):
+            assert tuple(info.tensor[0].dims) == value.shape, info.name
+            values[info.name] = value.copy()
+        for node in graph.node:
+            kind = operator(node)
+            if kind == "Constant":
+                values[node.name] = constant(node)
+            else:
+                values[node.name] = _OPERATORS[kind](*[values[name] for name in node.input])
+        return list(values[graph.output[0].name])
+
+    return run
+
+
+def _half(x: Any) -> Any:
+    return x.astype(np.float16)
+
+
+def _wide(x: Any) -> Any:
+    return x.astype(np.float64)
+
+
+def _matmul(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
+    a, b = _wide(a), _wide(b)
+    return _half((a.T if transpose_a else a) @ (b.T if transpose_b else b))
+
+
+def _weight_quant_matmul(x: Any, w: Any, scale: Any, *rest: Any) -> Any:
+    offset, quant_scale, quant_offset, bias, transpose_x, transpose_w, group = rest
+    assert offset is None and quant_scale is None and quant_offset is None
+    assert x.dtype == scale.dtype == np.float16 and w.dtype == np.int8
+    assert (transpose_x, transpose_w, group) == (0, 1, 0)
+    y = _wide(x) @ (_wide(w).T * _wide(scale)[None, :])
+    if bias is not None:
+        assert bias.dtype == np.float16
+        y = y + _wide(bias)
+    return _half(y)
+
+
+def _rms_norm(x: Any, gamma: Any, eps: float) -> Any:
+    rstd = 1 / np.sqrt((_wide(x) ** 2).mean(-1, keepdims=True) + eps)
+    return _half(_wide(x) * rstd * _wide(gamma)), rstd.astype(np.float32)
+
+
+def _rotate(x: Any, cos: Any, sin: Any) -> Any:
+    tokens, dim = cos.shape
+    y = _wide(x).reshape(tokens, -1, dim)
+    turned = np.concatenate([-y[..., dim // 2 :], y[..., : dim // 2]], -1)
+    return _half(y * cos[:, None] + turned * sin[:, None]).reshape(x.shape)
+
+
+def _rotary(q: Any, k: Any, cos: Any, sin: Any, _positions: Any, cos_format: int) -> Any:
+    assert cos_format == 2 and cos.dtype == np.float32
+    return _rotate(q, cos, sin), _rotate(k, cos, sin)
+
+
+def _cache_update(cache: Any, indices: Any, updates: Any, axis: int, reduce: int, _state: Any) -> Any:
+    assert axis == -2 and reduce == 3 and cache.dtype == updates.dtype
+    rows = updates.shape[2]
+    for b, start in enumerate(indices):
+        assert 0 <= start <= cache.shape[2] - rows, "a write past the cache's end is undefined"
+        cache[b, :, start : start + rows] = updates[b]
+    return cache
+
+
+def _attention(q: Any, k: Any, v: Any, mask: Any, heads: int, kv_heads: int, scale: float) -> Any:
+    assert q.shape[1] == heads and k.shape[1] == v.shape[1] == kv_heads and mask.dtype == bool
+    k, v = (np.repeat(_wide(t), heads // kv_heads, axis=1) for t in (k, v))
+    scores = scale * (_wide(q) @ k.swapaxes(-1, -2))
+    scores = np.where(mask, -np.inf, scores)
+    p = np.exp(scores - scores.max(-1, keepdims=True))
+    return _half(p / p.sum(-1, keepdims=True) @ v)
+
+
+def _prompt_attention(q: Any, k: Any, v: Any, mask: Any, *rest: Any) -> Any:
+    assert rest[:8] == (None,) * 8
+    heads, scale, pre, following, layout, kv_heads, sparse, _inner = rest[8:]
+    assert layout == 1 and sparse == 0 and pre == following == 2147483647
+    return _attention(q, k, v, mask, heads, kv_heads, scale)
+
+
+def _step_attention(q: Any, k: Any, v: Any, mask: Any, *rest: Any) -> Any:
+    assert rest[:11] == (None,) * 11 and q.shape[2] == 1
+    heads, layout, scale, kv_heads, block_size, _inner = rest[11:]
+    assert layout == 1 and block_size == 0
+    return _attention(q, k[0], v[0], mask, heads, kv_heads, scale)
+
+
+def _swiglu(x: Any, axis: int) -> Any:
+    gate, up = np.split(_wide(x), 2, axis)
+    return _half(gate / (1 + np.exp(-gate)) * up)
+
+
+def _cast(x: Any, dtype: int) -> Any:
+    return x.astype({42: np.float16, 43: np.float32}[dtype])
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "Add": lambda a, b: a + b,
+    "ApplyRotaryPosEmb": _rotary,
+    "Cast": _cast,
+    "Concat": lambda parts, axis: np.concatenate(parts, axis),
+    "Depend": lambda value, _state: value,
+    "Gather": lambda table, ids, axis, _batch: np.take(table, ids, axis),
+    "Greater": lambda a, b: a > b,
+    "IncreFlashAttention": _step_attention,
+    "KVCacheScatterUpdate": _cache_update,
+    "Load": lambda value, _state: value,
+    "MakeTuple": lambda *items: items,
+    "MatMul": _matmul,
+    "PromptFlashAttention": _prompt_attention,
+    "Reshape": lambda x, shape: x.reshape(shape),
+    "RmsNorm": _rms_norm,
+    "Sub": lambda a, b: a - b,
+    "Swiglu": _swiglu,
+    "Transpose": lambda x, axes: x.transpose(axes),
+    "TupleGetItem": lambda items, index: items[index],
+    "UpdateState": lambda *_inputs: None,
+    "WeightQuantBatchMatmul": _weight_quant_matmul,
+}

@@ -1,0 +1,202 @@
+"""What is inside the graph and data files of a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mindir_llm.export import ExportOptions, bundle, export_bundle
+from mindir_llm.export.trace import ParameterSpec
+from mindir_llm.export.weights import lay_out
+from mindir_reader import constant, operator, operators, parameter, read_model, tensors_in
+from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
+# What a MindSpore Lite 2.7 converter and CPU runtime were seen to take (design, section 4).
+LITE = set(
+    """
+    Gather Reshape Transpose StridedSlice Concat Mul Add Sub Neg ReduceMean ReduceSum Rsqrt MatMul BatchMatMul
+    BroadcastTo Equal Greater Cast Softmax
+    """.split()  # noqa: SIM905
+)
+GRAPHS = ("prefill", "decode")
+CASES = {
+    "cpu-float32": ExportOptions(dtype="float32", max_seq_len=16, prefill_chunk=4),
+    "cpu-float16": ExportOptions(max_seq_len=16, prefill_chunk=4),
+    "cpu-a16w8": ExportOptions(quant="a16w8", max_seq_len=16, prefill_chunk=4),
+    "ascend-float16": ExportOptions(target="ascend", max_seq_len=16, prefill_chunk=4),
+    "ascend-a16w8": ExportOptions(target="ascend", quant="a16w8", max_seq_len=16, prefill_chunk=4),
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny_config(tie_word_embeddings=True, attention_bias=True)
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), config, random_tensors(config))
+
+
+@pytest.fixture(scope="module")
+def bundles(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("bundles")
+    return {name: export_bundle(checkpoint, folder / name, options) for name, options in CASES.items()}
+
+
+@pytest.mark.parametrize("name", ["cpu-float32", "cpu-float16"])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_float_cpu_graphs_keep_to_what_mindspore_lite_takes(
+    bundles: dict[str, Path], name: str, graph: str
+) -> None:
+    model = read_model(bundles[name] / f"{graph}.mindir")
+    assert operators(model) <= LITE
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            assert all(len(tensor.dims) <= 4 for tensor in tensors_in(attribute)), node.name
+    assert {tensor.data_type for tensor in model.graph.parameter} <= {1, 10}
+    assert len(model.functions) == 0
+
+
+@pytest.mark.parametrize("name", ["ascend-float16", "ascend-a16w8"])
+def test_ascend_graphs_name_the_fused_primitives(bundles: dict[str, Path], name: str) -> None:
+    common = {"RmsNorm", "ApplyRotaryPosEmb", "KVCacheScatterUpdate", "Swiglu"}
+    linear = "WeightQuantBatchMatmul" if "a16w8" in name else "MatMul"
+    attention = {"prefill": "PromptFlashAttention", "decode": "IncreFlashAttention"}
+    for graph in GRAPHS:
+        found = operators(read_model(bundles[name] / f"{graph}.mindir"))
+        assert common | {linear, attention[graph]} <= found
+        assert not found & (set(attention.values()) - {attention[graph]})
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_signature(bundles: dict[str, Path], name: str, graph: str) -> None:
+    manifest = json.loads((bundles[name] / "manifest.json").read_text())
+    model = read_model(bundles[name] / f"{graph}.mindir")
+    tokens = manifest["prefill_chunk"] if graph == "prefill" else 1
+    kv = 1 if name == "cpu-float32" else 10
+    cache = ((1, 2, 16, 8), kv)
+    expected: dict[str, Any] = {
+        "input_ids": ((1, tokens), 6),
+        "input_position": ((1,), 6),
+        "batch_valid_length": ((1,), 6),
+        **{f"{kind}_cache.{i}": cache for i in range(2) for kind in ("key", "value")},
+    }
+    found = {v.name: (tuple(v.tensor[0].dims), v.tensor[0].data_type) for v in model.graph.input}
+    assert list(found) == list(expected) == manifest["inputs"]
+    assert found == expected
+    assert model.user_info["output_names"].split(",") == manifest["outputs"]
+    assert manifest["outputs"] == ["logits", *manifest["inputs"][3:]]
+    (output,) = model.graph.output
+    types = [(tuple(t.dims), t.data_type) for t in tensors_in(output.attr_info)]
+    assert types == [((1, 50), 1), *[cache] * 4]
+    names = {node.name for node in model.graph.node}
+    assert {"logits", "key_cache.0.updated", "value_cache.1.updated"} <= names
+    assert all(node.name == node.output[0] for node in model.graph.node)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_graphs_are_well_formed_and_free_of_this_machine(bundles: dict[str, Path], name: str) -> None:
+    for graph in GRAPHS:
+        path = bundles[name] / f"{graph}.mindir"
+        model = read_model(path)
+        known = {value.name for value in (*model.graph.input, *model.graph.parameter)}
+        table = {primitive.name for primitive in model.primitives}
+        for node in model.graph.node:
+            assert set(node.input) <= known, "nodes are in topological order"
+            assert node.name not in known, "names are unique"
+            known.add(node.name)
+            assert node.op_type == "Constant" or node.op_type.removeprefix("REF::") in table
+        data = path.read_bytes()
+        for trace_of_here in (b"0x", b"construct", b".py", str(Path.cwd()).encode()):
+            assert trace_of_here not in data
+
+
+def test_graph_files_do_not_grow_with_the_model(tmp_path: Path) -> None:
+    """No broadcast zeros or other large constants are stored in the graph."""
+    config = tiny_config(intermediate_size=2048, num_hidden_layers=1, max_position_embeddings=64)
+    write_checkpoint(tmp_path / "checkpoint", config, random_tensors(config))
+    export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(prefill_chunk=64))
+    for graph in GRAPHS:
+        model = read_model(tmp_path / "bundle" / f"{graph}.mindir")
+        for node in model.graph.node:
+            value = constant(node) if operator(node) == "Constant" else None
+            assert not isinstance(value, np.ndarray) or value.nbytes <= 4 * 64, node.name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_manifest_describes_every_file(bundles: dict[str, Path], name: str) -> None:
+    folder = bundles[name]
+    text = (folder / "manifest.json").read_text(encoding="utf-8")
+    manifest = json.loads(text)
+    assert text == json.dumps(manifest, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert present == {*manifest["files"], "manifest.json"}
+    for location, record in manifest["files"].items():
+        data = (folder / location).read_bytes()
+        assert record == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    assert manifest["model"]["head_dim"] == 8
+    assert manifest["quantization"]["scheme"] == ("a16w8" if "a16w8" in name else "none")
+    assert manifest["tokenizer"] is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_data_file_layout(bundles: dict[str, Path], checkpoint: Path, name: str) -> None:
+    folder = bundles[name]
+    places = {}
+    for graph in GRAPHS:
+        model = read_model(folder / f"{graph}.mindir")
+        for tensor in model.graph.parameter:
+            assert not tensor.raw_data
+            place = tensor.external_data
+            assert place.location == "weights/data_0"
+            assert place.offset % 64 == 0
+            expected = np.dtype({1: "f4", 3: "i1", 10: "f2"}[tensor.data_type]).itemsize * int(
+                np.prod(tensor.dims)
+            )
+            assert place.length == expected
+            known = places.setdefault(tensor.name, (place.offset, place.length))
+            assert known == (place.offset, place.length), "both graphs share one copy"
+    data = (folder / "weights" / "data_0").read_bytes()
+    assert data[:64] == b"\x01" + bytes(63)
+    end = 64
+    for offset, length in sorted(places.values()):
+        assert offset >= end
+        assert not any(data[end:offset])
+        end = offset + length
+    assert len(data) == end + -end % 64
+    # A tied lm_head is stored once, except that its quantized form needs a copy.
+    assert ("lm_head.weight" in places) == ("a16w8" in name)
+
+
+def test_weights_keep_their_values(bundles: dict[str, Path]) -> None:
+    source = random_tensors(tiny_config(tie_word_embeddings=True, attention_bias=True))
+    folder = bundles["cpu-float32"]
+    model = read_model(folder / "decode.mindir")
+    for tensor in model.graph.parameter:
+        if not tensor.name.startswith("rotary."):
+            np.testing.assert_array_equal(parameter(folder, tensor), source[tensor.name])
+
+
+def test_next_file_starts_before_the_limit() -> None:
+    specs = [ParameterSpec(f"p{i}", (size,), "int8") for i, size in enumerate([100, 100, 500, 10, 10])]
+    places = [lay_out(specs, 300)[spec.name] for spec in specs]
+    assert [place.location[-1] for place in places] == ["0", "0", "1", "2", "2"]
+    assert [place.offset for place in places] == [64, 192, 64, 64, 128]
+
+
+def test_stock_mindspore_reads_several_data_files(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mindspore as ms
+
+    monkeypatch.setattr(bundle, "lay_out", lambda specs: lay_out(specs, 6000))
+    folder = export_bundle(checkpoint, tmp_path / "bundle", CASES["cpu-float32"])
+    assert len(list((folder / "weights").iterdir())) > 3
+    source = random_tensors(tiny_config(tie_word_embeddings=True, attention_bias=True))
+    monkeypatch.chdir(tmp_path)
+    for path in ("bundle/prefill.mindir", "./bundle/decode.mindir"):
+        loaded = {p.name: p.asnumpy() for p in ms.nn.GraphCell(ms.load(path)).get_parameters()}
+        for name, values in source.items():
+            np.testing.assert_array_equal(loaded[name], values)
