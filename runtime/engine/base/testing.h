@@ -1,0 +1,132 @@
+// A tiny unit-test harness: each *_test.cpp is one program.
+//
+//   TEST(adds_numbers) { CHECK_EQ(1 + 1, 2); }
+//   TEST_MAIN()
+#ifndef MINDIR_LLM_BASE_TESTING_H_
+#define MINDIR_LLM_BASE_TESTING_H_
+
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+
+namespace mllm::testing {
+
+struct Case {
+  const char* name;
+  void (*body)();
+};
+
+inline std::vector<Case>& cases() {
+  static std::vector<Case> list;
+  return list;
+}
+
+inline int& failures_of_case() {
+  static int count = 0;
+  return count;
+}
+
+struct Registration {
+  Registration(const char* name, void (*body)()) { cases().push_back({name, body}); }
+};
+
+inline void report(const char* file, int line, const std::string& what) {
+  ++failures_of_case();
+  std::fprintf(stderr, "%s:%d: %s\n", file, line, what.c_str());
+}
+
+template <class T>
+std::string show(const T& value) {
+  std::ostringstream out;
+  out.precision(17);
+  if constexpr (requires { out << value; }) {
+    out << value;
+  } else {
+    out << "(value)";
+  }
+  return out.str();
+}
+
+inline int run_all() {
+  int passed = 0;
+  int failed = 0;
+  for (const Case& c : cases()) {
+    failures_of_case() = 0;
+    try {
+      c.body();
+    } catch (const std::exception& e) {
+      report(c.name, 0, std::string("unexpected exception: ") + e.what());
+    }
+    if (failures_of_case()) {
+      ++failed;
+      std::fprintf(stderr, "FAILED %s\n", c.name);
+    } else {
+      ++passed;
+    }
+  }
+  std::printf("%d passed, %d failed\n", passed, failed);
+  return failed ? 1 : 0;
+}
+
+}  // namespace mllm::testing
+
+#define TEST(name)                                                              \
+  static void test_##name();                                                    \
+  static const mllm::testing::Registration register_##name(#name, test_##name); \
+  static void test_##name()
+
+#define TEST_MAIN()                  \
+  int main() {                       \
+    return mllm::testing::run_all(); \
+  }
+
+#define CHECK(condition)                                                                  \
+  do {                                                                                    \
+    if (!(condition)) mllm::testing::report(__FILE__, __LINE__, "not true: " #condition); \
+  } while (0)
+
+#define CHECK_EQ(a, b)                                                                               \
+  do {                                                                                               \
+    const auto& check_a = (a);                                                                       \
+    const auto& check_b = (b);                                                                       \
+    if (!(check_a == check_b)) {                                                                     \
+      mllm::testing::report(                                                                         \
+          __FILE__, __LINE__,                                                                        \
+          #a " is " + mllm::testing::show(check_a) + ", " #b " is " + mllm::testing::show(check_b)); \
+    }                                                                                                \
+  } while (0)
+
+#define CHECK_NEAR(a, b, tolerance)                                                                  \
+  do {                                                                                               \
+    const double check_a = (a);                                                                      \
+    const double check_b = (b);                                                                      \
+    if (!(std::abs(check_a - check_b) <= (tolerance))) {                                             \
+      mllm::testing::report(                                                                         \
+          __FILE__, __LINE__,                                                                        \
+          #a " is " + mllm::testing::show(check_a) + ", " #b " is " + mllm::testing::show(check_b)); \
+    }                                                                                                \
+  } while (0)
+
+// `expression` must throw mllm::Error with this status.
+#define CHECK_THROWS(expression, expected)                                                        \
+  do {                                                                                            \
+    bool check_thrown = false;                                                                    \
+    try {                                                                                         \
+      (void)(expression);                                                                         \
+    } catch (const mllm::Error& error) {                                                          \
+      check_thrown = true;                                                                        \
+      if (error.status() != (expected)) {                                                         \
+        mllm::testing::report(                                                                    \
+            __FILE__, __LINE__,                                                                   \
+            #expression " threw status " + std::to_string(error.status()) + ": " + error.what()); \
+      }                                                                                           \
+    }                                                                                             \
+    if (!check_thrown) mllm::testing::report(__FILE__, __LINE__, #expression " threw nothing");   \
+  } while (0)
+
+#endif  // MINDIR_LLM_BASE_TESTING_H_
