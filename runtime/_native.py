@@ -1,0 +1,234 @@
+"""The C interface of the engine (runtime/engine/include/mindir_llm.h), for ctypes.
+
+Everything here mirrors that header by name; a test reads the header and compares. Nothing is loaded before
+`library()` is called.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from . import errors
+
+ABI_VERSION = 1
+
+STATUS = {
+    "MLLM_OK": 0,
+    "MLLM_ERROR_INVALID_ARGUMENT": 1,
+    "MLLM_ERROR_IO": 2,
+    "MLLM_ERROR_FORMAT": 3,
+    "MLLM_ERROR_UNSUPPORTED": 4,
+    "MLLM_ERROR_OUT_OF_MEMORY": 5,
+    "MLLM_ERROR_CAPACITY": 6,
+    "MLLM_ERROR_INTERNAL": 7,
+}
+
+DTYPE = {
+    "MLLM_DTYPE_BOOL": 0,
+    "MLLM_DTYPE_INT8": 1,
+    "MLLM_DTYPE_UINT8": 2,
+    "MLLM_DTYPE_INT16": 3,
+    "MLLM_DTYPE_INT32": 4,
+    "MLLM_DTYPE_INT64": 5,
+    "MLLM_DTYPE_FLOAT16": 6,
+    "MLLM_DTYPE_BFLOAT16": 7,
+    "MLLM_DTYPE_FLOAT32": 8,
+    "MLLM_DTYPE_FLOAT64": 9,
+    "MLLM_DTYPE_QINT4X2": 10,
+    "MLLM_DTYPE_UINT16": 11,
+    "MLLM_DTYPE_UINT32": 12,
+    "MLLM_DTYPE_UINT64": 13,
+}
+
+_EXCEPTION: dict[int, type[errors.MindirLLMError]] = {
+    STATUS["MLLM_ERROR_INVALID_ARGUMENT"]: errors.InvalidArgumentError,
+    STATUS["MLLM_ERROR_IO"]: errors.BundleError,
+    STATUS["MLLM_ERROR_FORMAT"]: errors.BundleError,
+    STATUS["MLLM_ERROR_UNSUPPORTED"]: errors.UnsupportedError,
+    STATUS["MLLM_ERROR_OUT_OF_MEMORY"]: errors.OutOfMemoryError,
+    STATUS["MLLM_ERROR_CAPACITY"]: errors.CapacityError,
+    STATUS["MLLM_ERROR_INTERNAL"]: errors.MindirLLMError,
+}
+
+
+class Tensor(ctypes.Structure):
+    """mllm_tensor"""
+
+    _fields_ = (
+        ("name", c_char_p),
+        ("dtype", ctypes.c_int),
+        ("rank", c_int32),
+        ("dims", POINTER(c_int64)),
+        ("data", c_void_p),
+        ("nbytes", c_size_t),
+    )
+
+
+class ModelOptions(ctypes.Structure):
+    """mllm_model_options"""
+
+    _fields_ = (("struct_size", c_uint32), ("threads", c_int32), ("verify_weights", c_int32))
+
+
+class ModelInfo(ctypes.Structure):
+    """mllm_model_info"""
+
+    _fields_ = (
+        ("batch_size", c_int32),
+        ("max_seq_len", c_int32),
+        ("prefill_chunk", c_int32),
+        ("vocab_size", c_int32),
+        ("num_layers", c_int32),
+        ("threads", c_int32),
+        ("fused", c_int32),
+        ("weight_bytes", c_size_t),
+        ("kv_cache_bytes", c_size_t),
+    )
+
+
+class Segment(ctypes.Structure):
+    """mllm_segment"""
+
+    _fields_ = (("slot", c_int32), ("tokens", POINTER(c_int32)), ("n_tokens", c_int32))
+
+
+class SamplingParams(ctypes.Structure):
+    """mllm_sampling_params"""
+
+    _fields_ = (
+        ("struct_size", c_uint32),
+        ("temperature", c_float),
+        ("top_k", c_int32),
+        ("top_p", c_float),
+        ("min_p", c_float),
+        ("repetition_penalty", c_float),
+        ("presence_penalty", c_float),
+        ("frequency_penalty", c_float),
+        ("seed", c_uint64),
+    )
+
+
+STRUCTS: dict[str, type[ctypes.Structure]] = {
+    "mllm_tensor": Tensor,
+    "mllm_model_options": ModelOptions,
+    "mllm_model_info": ModelInfo,
+    "mllm_segment": Segment,
+    "mllm_sampling_params": SamplingParams,
+}
+
+# Handles are opaque pointers. _CHECK stands for the result type of functions that return mllm_status.
+_HANDLE = c_void_p
+_CHECK = object()
+
+PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "mllm_abi_version": (c_uint32, ()),
+    "mllm_version": (c_char_p, ()),
+    "mllm_last_error": (c_char_p, ()),
+    "mllm_graph_open": (_CHECK, (c_char_p, c_int32, POINTER(_HANDLE))),
+    "mllm_graph_close": (None, (_HANDLE,)),
+    "mllm_graph_input_count": (c_size_t, (_HANDLE,)),
+    "mllm_graph_output_count": (c_size_t, (_HANDLE,)),
+    "mllm_graph_input": (_CHECK, (_HANDLE, c_size_t, POINTER(Tensor))),
+    "mllm_graph_output": (_CHECK, (_HANDLE, c_size_t, POINTER(Tensor))),
+    "mllm_graph_run": (_CHECK, (_HANDLE, POINTER(Tensor), c_size_t, POINTER(Tensor), c_size_t)),
+    "mllm_graph_describe": (_CHECK, (_HANDLE, POINTER(c_char_p))),
+    "mllm_model_open": (_CHECK, (c_char_p, POINTER(ModelOptions), POINTER(_HANDLE))),
+    "mllm_model_close": (None, (_HANDLE,)),
+    "mllm_model_get_info": (_CHECK, (_HANDLE, POINTER(ModelInfo))),
+    "mllm_model_manifest": (c_char_p, (_HANDLE,)),
+    "mllm_session_create": (_CHECK, (_HANDLE, POINTER(_HANDLE))),
+    "mllm_session_close": (None, (_HANDLE,)),
+    "mllm_session_feed": (_CHECK, (_HANDLE, POINTER(Segment), c_size_t)),
+    "mllm_session_position": (_CHECK, (_HANDLE, c_int32, POINTER(c_int32))),
+    "mllm_session_rewind": (_CHECK, (_HANDLE, c_int32, c_int32)),
+    "mllm_session_logits": (_CHECK, (_HANDLE, c_int32, POINTER(POINTER(c_float)))),
+    "mllm_sampling_params_init": (None, (POINTER(SamplingParams),)),
+    "mllm_sampler_create": (_CHECK, (POINTER(SamplingParams), c_int32, POINTER(_HANDLE))),
+    "mllm_sampler_close": (None, (_HANDLE,)),
+    "mllm_sampler_add_prompt": (_CHECK, (_HANDLE, POINTER(c_int32), c_size_t)),
+    "mllm_sampler_sample": (
+        _CHECK,
+        (_HANDLE, POINTER(c_float), POINTER(c_int32), c_size_t, POINTER(c_int32), POINTER(c_float)),
+    ),
+    "mllm_top_logprobs": (_CHECK, (POINTER(c_float), c_int32, c_int32, POINTER(c_int32), POINTER(c_float))),
+}
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL:
+    """The loaded engine, with prototypes set; functions that return a status raise instead.
+
+    MINDIR_LLM_LIBRARY names the file to load; without it, it lies beside this package. LibraryError where
+    there is none, or where it was built from another version of the header.
+    """
+    path = _find()
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise errors.LibraryError(f"{path}: cannot load the engine: {error}") from None
+    try:
+        _declare(loaded, "mllm_abi_version")
+        found = loaded.mllm_abi_version()
+        if found != ABI_VERSION:
+            raise errors.LibraryError(
+                f"{path}: the engine has ABI version {found}, this package needs {ABI_VERSION}; "
+                "reinstall mindir-llm"
+            )
+        for name in PROTOTYPES:
+            _declare(loaded, name)
+    except AttributeError as error:
+        raise errors.LibraryError(f"{path}: not a mindir-llm engine: {error}") from None
+    return loaded
+
+
+def path_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A path as the C interface takes it."""
+    encoded = os.fsencode(path)
+    if b"\0" in encoded:
+        raise errors.InvalidArgumentError(f"path {os.fspath(path)!r} contains a NUL character")
+    return encoded
+
+
+def _find() -> Path:
+    override = os.environ.get("MINDIR_LLM_LIBRARY")
+    if override:
+        if not Path(override).is_file():
+            raise errors.LibraryError(f"MINDIR_LLM_LIBRARY={override}: no such file")
+        return Path(override)
+    name = {"darwin": "libmindir_llm.dylib", "win32": "mindir_llm.dll"}.get(sys.platform, "libmindir_llm.so")
+    # An editable install keeps compiled files in site-packages and Python files in the checkout: both are
+    # entries of the package's path.
+    folders = [Path(folder) for folder in sys.modules[__package__].__path__] if __package__ else []
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise errors.LibraryError(
+        f"the engine ({name}) is in none of {', '.join(map(str, folders))}: install mindir-llm with pip, "
+        "or set MINDIR_LLM_LIBRARY to the library that CMake built"
+    )
+
+
+def _declare(loaded: ctypes.CDLL, name: str) -> None:
+    function = getattr(loaded, name)
+    result, arguments = PROTOTYPES[name]
+    function.argtypes = arguments
+    if result is _CHECK:
+        function.restype = ctypes.c_int
+        function.errcheck = _raise
+    else:
+        function.restype = result
+
+
+def _raise(status: int, function: Any, arguments: Any) -> int:
+    if status != 0:
+        message = library().mllm_last_error().decode("utf-8", "replace")
+        if not message:
+            message = f"{function.__name__} failed with status {status} and gave no reason"
+        raise _EXCEPTION.get(status, errors.MindirLLMError)(message)
+    return status

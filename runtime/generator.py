@@ -1,0 +1,35 @@
+"""The token loop: keeps the slots of a session busy until every sequence is finished."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from .backend import Session
+from .sequence import Sequence
+
+
+def run(session: Session, slots: int, sequences: Iterable[Sequence]) -> Iterator[tuple[Sequence, str]]:
+    """Continue each sequence to its end; yields (sequence, new text) after each of its tokens.
+
+    A slot that becomes free takes the next sequence at once. What a sequence becomes does not depend on its
+    neighbours: each has its own cache rows, sampler and random numbers.
+    """
+    waiting = deque(sequences)
+    active: dict[int, Sequence] = {}
+    while waiting or active:
+        segments: list[tuple[int, list[int]]] = [
+            (slot, sequence.token_ids[-1:]) for slot, sequence in active.items()
+        ]
+        for slot in range(slots):
+            if slot not in active and waiting:
+                active[slot] = waiting.popleft()
+                active[slot].start()
+                session.rewind(slot, 0)
+                segments.append((slot, active[slot].prompt_ids))
+        session.feed(segments)
+        for slot, sequence in sorted(active.items()):
+            text = sequence.advance(session.logits(slot))
+            if sequence.finish_reason is not None:
+                del active[slot]
+            yield sequence, text

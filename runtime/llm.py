@@ -1,0 +1,260 @@
+"""Generate text with a bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from . import sequence
+from .backend import Model, ModelInfo, Session
+from .errors import BundleError, CapacityError, InvalidArgumentError
+from .generator import run
+from .outputs import RequestOutput
+from .prompts import Prompt, parse_id_lists, parse_prompts
+from .sampling import SamplingParams, from_generate_keywords
+
+if TYPE_CHECKING:
+    from mindir_llm.tokenizer import SentencePieceTokenizer
+
+
+class LLM:
+    """A bundle, ready to generate.
+
+    model: the bundle's directory. threads: None takes one per physical core. verify_weights: check the weight
+    files' sha256 as well. Raises BundleError, UnsupportedError or OutOfMemoryError where it cannot be loaded.
+
+        llm = LLM(model="bundle")
+        for output in llm.generate(["I am", "Today is"], SamplingParams(temperature=0.0)):
+            print(output.prompt, output.outputs[0].text)
+    """
+
+    def __init__(
+        self, model: str | os.PathLike[str], threads: int | None = None, *, verify_weights: bool = False
+    ) -> None:
+        from .native_backend import NativeModel
+
+        self._setup(NativeModel(model, threads, verify_weights), Path(model))
+
+    @classmethod
+    def from_backend(cls, model: Model, tokenizer: Any = None) -> LLM:
+        """An LLM over another backend; tokenizer: None for token ids only."""
+        llm = cls.__new__(cls)
+        llm._setup(model, Path())
+        llm._tokenizer = tokenizer
+        return llm
+
+    def _setup(self, model: Model, path: Path) -> None:
+        self._model = model
+        self._path = path
+        self._tokenizer: SentencePieceTokenizer | None = None
+        self._idle_sessions: list[Session] = []
+        self._closed = False
+
+    @property
+    def info(self) -> ModelInfo:
+        """Sizes and limits of the bundle."""
+        return self._model.info
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The bundle's manifest.json."""
+        return self._model.manifest
+
+    def get_tokenizer(self) -> SentencePieceTokenizer:
+        """The bundle's tokenizer, loaded at the first call; a TokenizerError where it has none."""
+        if self._tokenizer is None:
+            from mindir_llm.tokenizer import load_tokenizer
+
+            tokenizer = load_tokenizer(self._path)
+            if tokenizer.vocab_size > self.info.vocab_size:
+                raise BundleError(
+                    f"{self._path}: the tokenizer has {tokenizer.vocab_size} pieces, but the model's "
+                    f"vocabulary only {self.info.vocab_size}; it belongs to another model"
+                )
+            self._tokenizer = tokenizer
+        return self._tokenizer
+
+    def generate(
+        self,
+        prompts: Any,
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        **generate_options: Any,
+    ) -> Any:
+        """Continue prompts.
+
+        prompts: a string, {"prompt": text}, {"prompt_token_ids": ids}, or a list of these. sampling_params:
+        one for all, or one per prompt; None takes the defaults. Returns a list of RequestOutput in the
+        prompts' order. A prompt's result does not depend on the others.
+
+        As in MindFormers, prompts may also be token ids (a list of ints, or several such lists) with
+        max_new_tokens, do_sample, top_k … as keywords (see sampling.from_generate_keywords). Then the result
+        is a list of id lists, each the prompt's ids followed by the generated ones, an end token included.
+
+        InvalidArgumentError for a bad prompt, CapacityError for one that does not fit max_seq_len; both
+        before anything is generated.
+        """
+        if generate_options:
+            if sampling_params is not None:
+                raise TypeError(
+                    "generate() takes SamplingParams or keywords such as "
+                    f"{next(iter(generate_options))}, not both"
+                )
+            params = from_generate_keywords(generate_options)
+            id_prompts = parse_id_lists(prompts, self.info.vocab_size)
+            outputs = self._generate(id_prompts, [params] * len(id_prompts))
+            return [output.prompt_token_ids + output.outputs[0].token_ids for output in outputs]
+        parsed = parse_prompts(prompts, self.info.vocab_size)
+        return self._generate(parsed, _one_each(sampling_params, len(parsed)))
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        sampling_params: SamplingParams | None = None,
+        **template_variables: Any,
+    ) -> list[RequestOutput]:
+        """Answer a conversation [{"role": "user", "content": …}, …], written out by the chat template."""
+        ids = self.chat_prompt(messages, **template_variables)
+        return self._generate([Prompt("the conversation", None, ids)], _one_each(sampling_params, 1))
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, Any]], **template_variables: Any) -> list[int]:
+        """The token ids that `chat` continues."""
+        options = {"add_generation_prompt": True, **template_variables}
+        ids = self.get_tokenizer().apply_chat_template(messages, tokenize=True, **options)
+        assert isinstance(ids, list)
+        return ids
+
+    def stream(self, prompt: Any, sampling_params: SamplingParams | None = None) -> TextStream:
+        """Continue one prompt (a string or a dict as in `generate`) and hand out its text as it comes.
+
+        The pieces never split a character, and hold back what may be the beginning of a stop string; together
+        they equal `generate`'s text.
+        """
+        parsed = parse_prompts(prompt, self.info.vocab_size)
+        if len(parsed) != 1:
+            raise InvalidArgumentError(f"stream() takes one prompt, not {len(parsed)}")
+        return TextStream(self, self._sequences(parsed, _one_each(sampling_params, 1))[0])
+
+    def close(self) -> None:
+        """Free weights and KV caches."""
+        self._closed = True
+        while self._idle_sessions:
+            self._idle_sessions.pop().close()
+        self._model.close()
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _generate(self, prompts: list[Prompt], params: Sequence[SamplingParams]) -> list[RequestOutput]:
+        sequences = self._sequences(prompts, params)
+        with self._session() as session:
+            for _ in run(session, self.info.batch_size, sequences):
+                pass
+        return [one.output() for one in sequences]
+
+    def _sequences(self, prompts: list[Prompt], params: Sequence[SamplingParams]) -> list[sequence.Sequence]:
+        tokenizer = self._tokenizer
+        if tokenizer is None and self.manifest.get("tokenizer") is not None:
+            tokenizer = self.get_tokenizer()
+        sequences = []
+        for prompt, one in zip(prompts, params, strict=True):
+            if tokenizer is None and (prompt.ids is None or one.stop):
+                what = "stop strings need" if one.stop else f"{prompt.name} is text, which needs"
+                raise InvalidArgumentError(f"{self._path}: {what} a tokenizer, and the bundle has none")
+            ids = prompt.ids
+            if ids is None:
+                assert tokenizer is not None and prompt.text is not None
+                ids = tokenizer.encode(prompt.text)
+            if not ids:
+                raise InvalidArgumentError(f"{prompt.name} has no tokens; give at least one")
+            room = self.info.max_seq_len - len(ids)
+            if room < 1:
+                raise CapacityError(
+                    f"{prompt.name} has {len(ids)} tokens; max_seq_len of the bundle is "
+                    f"{self.info.max_seq_len}, so a prompt may have at most {self.info.max_seq_len - 1}: "
+                    "shorten it, or export with a larger --max-seq-len"
+                )
+            for index in one.stop_token_ids:
+                if index >= self.info.vocab_size:
+                    raise InvalidArgumentError(
+                        f"stop_token_ids has {index}, outside the vocabulary [0, {self.info.vocab_size})"
+                    )
+            sequences.append(sequence.Sequence(self._model, tokenizer, prompt.text, ids, one))
+        return sequences
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """A session for one call. Calls may overlap (two streams, several threads): each has its own KV
+        caches, which are kept for the next call."""
+        if self._closed:
+            raise InvalidArgumentError("the LLM is closed")
+        session = self._idle_sessions.pop() if self._idle_sessions else self._model.new_session()
+        try:
+            yield session
+        except (
+            GeneratorExit
+        ):  # a stream that was left early; its slots are emptied before they are used again
+            self._idle_sessions.append(session)
+            raise
+        except BaseException:
+            session.close()
+            raise
+        if self._closed:
+            session.close()
+        else:
+            self._idle_sessions.append(session)
+
+
+class TextStream:
+    """Iterates over a text's pieces; `output` is the RequestOutput once they are through."""
+
+    def __init__(self, llm: LLM, one: sequence.Sequence) -> None:
+        self._sequence = one
+        self._pieces = self._run(llm)
+
+    @property
+    def output(self) -> RequestOutput:
+        """The whole result; InvalidArgumentError before the iteration has come to its end."""
+        if self._sequence.finish_reason is None:
+            raise InvalidArgumentError("the stream has not come to its end")
+        return self._sequence.output()
+
+    def __iter__(self) -> TextStream:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Stop early."""
+        self._pieces.close()
+
+    def _run(self, llm: LLM) -> Any:
+        with llm._session() as session:
+            for _, text in run(session, llm.info.batch_size, [self._sequence]):
+                if text:
+                    yield text
+
+
+def _one_each(
+    params: SamplingParams | Sequence[SamplingParams] | None, count: int
+) -> Sequence[SamplingParams]:
+    if params is None:
+        return [SamplingParams()] * count
+    if isinstance(params, SamplingParams):
+        return [params] * count
+    if not isinstance(params, Sequence) or not all(isinstance(one, SamplingParams) for one in params):
+        raise InvalidArgumentError(
+            f"sampling_params is {params!r}, expected SamplingParams or a list of them"
+        )
+    if len(params) != count:
+        raise InvalidArgumentError(f"{len(params)} sampling_params for {count} prompts")
+    return params

@@ -1,0 +1,176 @@
+"""What a generation is asked to do. Each option is declared once: default, range, meaning; the command line
+takes its flags from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import InvalidArgumentError
+
+
+@dataclass(frozen=True)
+class Option:
+    """One sampling option. kind: int, float, bool or str. many: a sequence of them, or a single one."""
+
+    kind: type
+    help: str
+    low: float = -math.inf
+    high: float = math.inf
+    above_low: bool = False  # the range is open at its low end
+    optional: bool = False  # None is allowed
+    many: bool = False
+
+    @property
+    def range(self) -> str:
+        """The allowed values in words, such as "a number in (0, 1]"."""
+        noun = {int: "an integer", float: "a number", bool: "True or False", str: "a non-empty string"}[
+            self.kind
+        ]
+        if self.kind in (int, float) and (self.low, self.high) != (-math.inf, math.inf):
+            low = f"({self.low:g}" if self.above_low else f"[{self.low:g}"
+            high = "∞)" if self.high == math.inf else f"{self.high}]"
+            noun += f" in {low}, {high}"
+        if self.many:
+            noun += ", or several in a list"
+        return noun + (", or None" if self.optional else "")
+
+    def check(self, name: str, value: Any) -> Any:
+        """`value` in its canonical form; InvalidArgumentError shows the value and the range."""
+        if value is None and self.optional:
+            return () if self.many else None
+        try:
+            if self.many:
+                single = isinstance(value, str | numbers.Number)
+                return tuple(self._one(one) for one in ([value] if single else value))
+            return self._one(value)
+        except (TypeError, ValueError):
+            raise InvalidArgumentError(f"{name} is {value!r}, expected {self.range}") from None
+
+    def _one(self, value: Any) -> Any:
+        if self.kind is bool or isinstance(value, bool):
+            if self.kind is not bool or not isinstance(value, bool):
+                raise TypeError
+            return value
+        if self.kind is str:
+            if not isinstance(value, str) or not value:
+                raise TypeError
+            return value
+        if self.kind is float and not isinstance(value, numbers.Real):
+            raise TypeError
+        number = operator.index(value) if self.kind is int else float(value)
+        if not self.low <= number <= self.high or (self.above_low and number == self.low):
+            raise ValueError
+        if number == math.inf:
+            raise ValueError
+        return number
+
+
+def _option(default: Any, kind: type, help: str, **limits: Any) -> Any:
+    return field(default=default, metadata={"option": Option(kind, help, **limits)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How to choose tokens and when to stop. Names and defaults are vLLM's; an unknown name is a TypeError, a
+    value outside its range an InvalidArgumentError. Immutable: `dataclasses.replace` makes a changed copy."""
+
+    temperature: float = _option(
+        1.0, float, "0 always takes the most probable token; higher is more random", low=0
+    )
+    top_k: int = _option(
+        0, int, "choose among the K most probable tokens; 0 or -1: among all", low=-1, high=2**31 - 1
+    )
+    top_p: float = _option(
+        1.0,
+        float,
+        "choose among the most probable tokens that together reach P",
+        low=0,
+        high=1,
+        above_low=True,
+    )
+    min_p: float = _option(
+        0.0, float, "leave out tokens less probable than P times the most probable one", low=0, high=1
+    )
+    repetition_penalty: float = _option(
+        1.0,
+        float,
+        "above 1: make tokens of the prompt and of the text so far less probable",
+        low=0,
+        above_low=True,
+    )
+    presence_penalty: float = _option(
+        0.0, float, "subtracted from the logit of every token generated so far", low=-2, high=2
+    )
+    frequency_penalty: float = _option(
+        0.0, float, "subtracted from a token's logit for each time it was generated", low=-2, high=2
+    )
+    seed: int | None = _option(
+        None, int, "same seed, same text; without one every run differs", low=0, high=2**64 - 1, optional=True
+    )
+    max_tokens: int | None = _option(
+        16,
+        int,
+        "generate at most N tokens; None: until the context is full",
+        low=1,
+        high=2**31 - 1,
+        optional=True,
+    )
+    min_tokens: int = _option(0, int, "do not stop before N tokens", low=0, high=2**31 - 1)
+    stop: tuple[str, ...] = _option(
+        (), str, "end before this text; may be given several times", optional=True, many=True
+    )
+    stop_token_ids: tuple[int, ...] = _option(
+        (),
+        int,
+        "end at this token id; may be given several times",
+        low=0,
+        high=2**31 - 1,
+        optional=True,
+        many=True,
+    )
+    ignore_eos: bool = _option(False, bool, "do not end at the model's own end tokens")
+    logprobs: int | None = _option(
+        None,
+        int,
+        "report the log probability of each token and of the N most probable ones",
+        low=0,
+        high=2**31 - 1,
+        optional=True,
+    )
+
+    def __post_init__(self) -> None:
+        for name, option in options().items():
+            object.__setattr__(self, name, option.check(name, getattr(self, name)))
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidArgumentError(
+                f"min_tokens is {self.min_tokens}, above max_tokens ({self.max_tokens})"
+            )
+
+
+def options() -> dict[str, Option]:
+    """The option table: SamplingParams' fields by name."""
+    return {item.name: item.metadata["option"] for item in dataclasses.fields(SamplingParams)}
+
+
+def from_generate_keywords(keywords: dict[str, Any]) -> SamplingParams:
+    """SamplingParams from the keywords of MindFormers' and Hugging Face's `model.generate`.
+
+    max_new_tokens (None: until the context is full), min_new_tokens, do_sample (False: greedy, as there), and
+    every field of SamplingParams except those two's counterparts and logprobs.
+    """
+    given = dict(keywords)
+    renamed = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}
+    allowed = {*renamed, "do_sample", *options()} - {*renamed.values(), "logprobs"}
+    unknown = sorted(set(given) - allowed)
+    if unknown:
+        raise TypeError(f"generate() has no option {unknown[0]!r}; it takes: {', '.join(sorted(allowed))}")
+    do_sample = Option(bool, "").check("do_sample", given.pop("do_sample", False))
+    fields = {"max_tokens": None, **{renamed.get(name, name): value for name, value in given.items()}}
+    if not do_sample:
+        fields["temperature"] = 0.0
+    return SamplingParams(**fields)
