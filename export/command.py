@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from mindir_llm.export.errors import ExportError
+
 __all__ = ["register"]
 
 _EXAMPLES = """\
@@ -79,7 +81,11 @@ def register(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from mindir_llm.export.bundle import ExportOptions, export_bundle
-    from tqdm import tqdm
+
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:
+        raise ExportError("exporting needs tqdm and MindSpore: pip install 'mindir-llm[export]'") from None
 
     # MindSpore reports its own deprecations and device probing, about which a user of this command can do
     # nothing.

@@ -30,15 +30,11 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerFiles:
     """
     path = folder / "tokenizer.model"
     if not path.exists():
-        found = (
-            "only tokenizer.json, which this version does not read"
-            if (folder / "tokenizer.json").exists()
-            else "none"
-        )
+        found = ""
+        if (folder / "tokenizer.json").exists():
+            found = "; tokenizer.json is not supported by this version"
         return TokenizerFiles(
-            None,
-            (),
-            (f"{folder}: no tokenizer.model ({found}); the bundle will take and return token ids only",),
+            None, (), (f"{folder}: no tokenizer.model{found}; the bundle takes and returns token ids only",)
         )
     import sentencepiece
 
@@ -49,7 +45,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerFiles:
         return TokenizerFiles(
             None,
             (),
-            (f"{path}: not a SentencePiece model; the bundle will take and return token ids only",),
+            (f"{path}: not a SentencePiece model; the bundle takes and returns token ids only",),
         )
     pieces = processor.get_piece_size()
     if pieces > vocab_size:

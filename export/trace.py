@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from mindir_llm.export.errors import ExportError
 from mindir_llm.models.config import LlamaConfig
 
@@ -94,7 +95,12 @@ def trace_llama(
     graph_name: str,
 ) -> TracedGraph:
     """Trace one graph of a Llama network for `target`; the arguments are those of models.graph.GraphShape."""
-    import numpy as np
+    try:
+        import mindspore  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name != "mindspore":
+            raise
+        raise ExportError("exporting needs MindSpore: pip install 'mindir-llm[export]'") from None
     from mindir_llm.models.ascend_ops import AscendOperators
     from mindir_llm.models.cpu_ops import CpuOperators
     from mindir_llm.models.graph import GraphShape, OperatorSet
@@ -126,10 +132,16 @@ def _compile(network: Any, arguments: Sequence[Any]) -> Any:
     except ImportError:  # before MindSpore 2.9
         from mindspore.common.api import _cell_graph_executor
 
+    mode = mindspore.get_context("mode")
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    network.set_train(False)
-    graph_id, _ = _cell_graph_executor.compile(network, *arguments, phase="export.mindir", do_convert=False)
-    data = _cell_graph_executor._get_func_graph_proto(network, graph_id, "mind_ir")
+    try:
+        network.set_train(False)
+        graph_id, _ = _cell_graph_executor.compile(
+            network, *arguments, phase="export.mindir", do_convert=False
+        )
+        data = _cell_graph_executor._get_func_graph_proto(network, graph_id, "mind_ir")
+    finally:
+        mindspore.set_context(mode=mode)
     model = mind_ir_pb2.ModelProto()
     model.ParseFromString(data)
     return model

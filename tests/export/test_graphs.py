@@ -144,7 +144,7 @@ def test_manifest_describes_every_file(bundles: dict[str, Path], name: str) -> N
 @pytest.mark.parametrize("name", CASES)
 def test_data_file_layout(bundles: dict[str, Path], checkpoint: Path, name: str) -> None:
     folder = bundles[name]
-    places = {}
+    places: dict[str, tuple[int, int]] = {}
     for graph in GRAPHS:
         model = read_model(folder / f"{graph}.mindir")
         for tensor in model.graph.parameter:
