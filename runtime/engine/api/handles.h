@@ -1,0 +1,18 @@
+// What the opaque handles of the C interface are.
+#ifndef MINDIR_LLM_API_HANDLES_H_
+#define MINDIR_LLM_API_HANDLES_H_
+
+#include <memory>
+
+#include "session/model.h"
+#include "session/session.h"
+
+struct mllm_model {
+  std::unique_ptr<mllm::Model> model;
+};
+
+struct mllm_session {
+  mllm::Session session;
+};
+
+#endif  // MINDIR_LLM_API_HANDLES_H_

@@ -1,0 +1,51 @@
+// The C interface of bundles.
+#include "api/errors.h"
+#include "api/handles.h"
+
+using mllm::api::guard;
+using mllm::api::require;
+
+extern "C" {
+
+mllm_status mllm_model_open(const char* path, const mllm_model_options* options, mllm_model** model) {
+  return guard([&] {
+    require(path, "path");
+    require(model, "model");
+    *model = nullptr;
+    mllm::ModelOptions wanted;
+    if (options) {
+      if (options->struct_size != sizeof(mllm_model_options)) {
+        mllm::fail_argument("mllm_model_options.struct_size must be sizeof(mllm_model_options)");
+      }
+      wanted.threads = options->threads;
+      wanted.verify_weights = options->verify_weights != 0;
+    }
+    *model = new mllm_model{mllm::Model::open(path, wanted)};
+  });
+}
+
+void mllm_model_close(mllm_model* model) {
+  delete model;
+}
+
+mllm_status mllm_model_get_info(const mllm_model* model, mllm_model_info* info) {
+  return guard([&] {
+    require(model, "model");
+    require(info, "info");
+    const mllm::Model& m = *model->model;
+    *info = {.batch_size = m.manifest().batch_size,
+             .max_seq_len = m.manifest().max_seq_len,
+             .prefill_chunk = m.manifest().prefill_chunk,
+             .vocab_size = m.manifest().vocab_size,
+             .num_layers = m.manifest().num_layers,
+             .threads = m.pool().threads(),
+             .fused = m.is_fused() ? 1 : 0,
+             .weight_bytes = m.weight_bytes(),
+             .kv_cache_bytes = m.kv_cache_bytes()};
+  });
+}
+
+const char* mllm_model_manifest(const mllm_model* model) {
+  return model ? model->model->manifest().text.c_str() : "";
+}
+}

@@ -1,0 +1,61 @@
+// The C interface of sessions.
+#include <vector>
+
+#include "api/errors.h"
+#include "api/handles.h"
+
+using mllm::api::guard;
+using mllm::api::require;
+
+extern "C" {
+
+mllm_status mllm_session_create(mllm_model* model, mllm_session** session) {
+  return guard([&] {
+    require(model, "model");
+    require(session, "session");
+    *session = nullptr;
+    *session = new mllm_session{mllm::Session(*model->model)};
+  });
+}
+
+void mllm_session_close(mllm_session* session) {
+  delete session;
+}
+
+mllm_status mllm_session_feed(mllm_session* session, const mllm_segment* segments, size_t n_segments) {
+  return guard([&] {
+    require(session, "session");
+    require(segments, "segments");
+    std::vector<mllm::Feed> feeds;
+    for (size_t i = 0; i < n_segments; ++i) {
+      require(segments[i].tokens, "segment.tokens");
+      if (segments[i].n_tokens < 1) mllm::fail_argument("segment.n_tokens must be at least 1");
+      feeds.push_back({segments[i].slot, {segments[i].tokens, static_cast<size_t>(segments[i].n_tokens)}});
+    }
+    session->session.feed(feeds);
+  });
+}
+
+mllm_status mllm_session_position(const mllm_session* session, int32_t slot, int32_t* position) {
+  return guard([&] {
+    require(session, "session");
+    require(position, "position");
+    *position = session->session.position(slot);
+  });
+}
+
+mllm_status mllm_session_rewind(mllm_session* session, int32_t slot, int32_t position) {
+  return guard([&] {
+    require(session, "session");
+    session->session.rewind(slot, position);
+  });
+}
+
+mllm_status mllm_session_logits(const mllm_session* session, int32_t slot, const float** logits) {
+  return guard([&] {
+    require(session, "session");
+    require(logits, "logits");
+    *logits = session->session.logits(slot).data();
+  });
+}
+}

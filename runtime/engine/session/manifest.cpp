@@ -1,0 +1,127 @@
+#include "session/manifest.h"
+
+#include <algorithm>
+#include <initializer_list>
+#include <limits>
+#include <set>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+
+namespace mllm {
+namespace {
+
+// A manifest is a few kB; a chat template may be long.
+constexpr size_t kMostBytes = 16u << 20;
+// Far above any network, low enough that products of a few of them stay in 64 bits.
+constexpr int64_t kMostBatch = 4096;
+constexpr int64_t kMostTokens = 1 << 24;
+constexpr int64_t kMostSize = 1 << 24;
+constexpr int64_t kMostLayers = 4096;
+constexpr int64_t kMostRows = 1 << 20;
+
+int32_t size_field(const Json& json, std::string_view name, int64_t most) {
+  return static_cast<int32_t>(json.at(name).integer(1, most));
+}
+
+const std::string& choice(const Json& json, std::initializer_list<std::string_view> allowed) {
+  const std::string& text = json.string();
+  if (std::ranges::find(allowed, text) == allowed.end()) {
+    std::string list;
+    for (const std::string_view a : allowed) list += (list.empty() ? "" : ", ") + std::string(a);
+    json.fail("\"" + text + "\" is not one of: " + list);
+  }
+  return text;
+}
+
+std::vector<std::string> signature(std::initializer_list<const char*> first, int32_t layers) {
+  std::vector<std::string> names(first.begin(), first.end());
+  for (int32_t i = 0; i < layers; ++i) {
+    for (const char* kind : {"key_cache.", "value_cache."}) names.push_back(kind + std::to_string(i));
+  }
+  return names;
+}
+
+void check_names(const Json& json, const std::vector<std::string>& expected) {
+  const Json::Array& items = json.array();
+  if (items.size() != expected.size()) {
+    json.fail("has " + std::to_string(items.size()) + " names, expected " + std::to_string(expected.size()));
+  }
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (items[i].string() != expected[i]) items[i].fail("expected \"" + expected[i] + "\"");
+  }
+}
+
+std::vector<BundleFile> read_files(const Json& json) {
+  std::vector<BundleFile> files;
+  for (const auto& [name, entry] : json.object()) {
+    if (!is_confined_path(name)) entry.fail("the name must stay inside of the bundle");
+    const std::string& digest = entry.at("sha256").string();
+    const bool is_hex =
+        std::ranges::all_of(digest, [](char c) { return ('0' <= c && c <= '9') || ('a' <= c && c <= 'f'); });
+    if (digest.size() != 64 || !is_hex) entry.at("sha256").fail("must be 64 lower-case hexadecimal digits");
+    const int64_t size = entry.at("size").integer(0, std::numeric_limits<int64_t>::max());
+    files.push_back({name, static_cast<uint64_t>(size), digest});
+  }
+  return files;
+}
+
+}  // namespace
+
+Manifest Manifest::read(const std::string& bundle) {
+  Manifest m;
+  m.path = bundle + "/manifest.json";
+  m.text = read_file(m.path, kMostBytes);
+  const Json json = Json::parse(m.text, m.path);
+  choice(json.at("format"), {"mindir-llm-bundle"});
+  const int64_t version = json.at("format_version").integer(1, std::numeric_limits<int64_t>::max());
+  if (version > kBundleFormatVersion) {
+    json.at("format_version")
+        .fail("version " + std::to_string(version) +
+              " is newer than this engine, which reads up to version " +
+              std::to_string(kBundleFormatVersion) + "; update mindir-llm");
+  }
+  json.at("producer").string();
+  choice(json.at("target"), {"cpu", "ascend"});
+  choice(json.at("dtype"), {"float16", "float32"});
+  m.kv_dtype =
+      choice(json.at("kv_dtype"), {"float16", "float32"}) == "float16" ? DType::Float16 : DType::Float32;
+  m.batch_size = size_field(json, "batch_size", kMostBatch);
+  m.max_seq_len = size_field(json, "max_seq_len", kMostTokens);
+  m.prefill_chunk = size_field(json, "prefill_chunk", m.max_seq_len);
+  if (int64_t{m.batch_size} * m.prefill_chunk > kMostRows)
+    json.at("prefill_chunk").fail("too large for this batch size");
+
+  const Json& model = json.at("model");
+  m.vocab_size = size_field(model, "vocab_size", kMostSize);
+  m.num_layers = size_field(model, "num_hidden_layers", kMostLayers);
+  m.num_kv_heads = size_field(model, "num_key_value_heads", kMostSize);
+  m.head_dim = size_field(model, "head_dim", kMostSize);
+  choice(json.at("quantization").at("scheme"), {"none", "a16w8"});
+
+  const Json& graphs = json.at("graphs");
+  m.prefill_graph = graphs.at("prefill").string();
+  m.decode_graph = graphs.at("decode").string();
+  m.inputs = signature({"input_ids", "input_position", "batch_valid_length"}, m.num_layers);
+  m.outputs = signature({"logits"}, m.num_layers);
+  check_names(json.at("inputs"), m.inputs);
+  check_names(json.at("outputs"), m.outputs);
+  m.files = read_files(json.at("files"));
+  for (const char* which : {"prefill", "decode"}) {
+    const Json& name = graphs.at(which);
+    if (std::ranges::find(m.files, name.string(), &BundleFile::name) == m.files.end()) {
+      name.fail("\"" + name.string() + "\" is not listed under files");
+    }
+  }
+  return m;
+}
+
+const BundleFile& Manifest::file(const std::string& name) const {
+  const auto found = std::ranges::find(files, name, &BundleFile::name);
+  if (found == files.end()) fail_format(path + ": field files: " + name + " is not listed");
+  return *found;
+}
+
+}  // namespace mllm

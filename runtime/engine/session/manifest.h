@@ -1,0 +1,49 @@
+// manifest.json of a bundle, read and checked.
+#ifndef MINDIR_LLM_SESSION_MANIFEST_H_
+#define MINDIR_LLM_SESSION_MANIFEST_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/tensor.h"
+
+namespace mllm {
+
+inline constexpr int64_t kBundleFormatVersion = 1;
+
+struct BundleFile {
+  std::string name;  // relative to the bundle, stays inside it
+  uint64_t size = 0;
+  std::string sha256;
+};
+
+struct Manifest {
+  // Reads BUNDLE/manifest.json. Throws IO, or FORMAT naming file and field; a newer format version is
+  // refused, naming the supported one.
+  static Manifest read(const std::string& bundle);
+
+  const BundleFile& file(const std::string& name) const;  // throws FORMAT when it is not listed
+
+  std::string path;  // of manifest.json, for messages
+  std::string text;  // verbatim
+  int32_t batch_size = 0;
+  int32_t max_seq_len = 0;
+  int32_t prefill_chunk = 0;
+  int32_t vocab_size = 0;
+  int32_t num_layers = 0;
+  int32_t num_kv_heads = 0;
+  int32_t head_dim = 0;
+  DType kv_dtype = DType::Float32;
+  std::string prefill_graph;  // file names, listed in `files`
+  std::string decode_graph;
+  std::vector<std::string> inputs;  // as the graphs must have them
+  std::vector<std::string> outputs;
+  std::vector<BundleFile> files;
+
+  TensorType cache_type() const { return {kv_dtype, {batch_size, num_kv_heads, max_seq_len, head_dim}}; }
+};
+
+}  // namespace mllm
+
+#endif  // MINDIR_LLM_SESSION_MANIFEST_H_
