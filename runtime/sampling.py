@@ -88,13 +88,13 @@ class SamplingParams:
     top_p: float = _option(
         1.0,
         float,
-        "choose among the most probable tokens that together reach P",
+        "choose among the most probable tokens that together reach this probability",
         low=0,
         high=1,
         above_low=True,
     )
     min_p: float = _option(
-        0.0, float, "leave out tokens less probable than P times the most probable one", low=0, high=1
+        0.0, float, "leave out tokens less probable than this times the most probable one", low=0, high=1
     )
     repetition_penalty: float = _option(
         1.0,
@@ -115,7 +115,7 @@ class SamplingParams:
     max_tokens: int | None = _option(
         16,
         int,
-        "generate at most N tokens; None: until the context is full",
+        "generate at most N tokens; none: until the context is full",
         low=1,
         high=2**31 - 1,
         optional=True,

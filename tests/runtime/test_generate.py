@@ -247,7 +247,7 @@ def test_mindformers_style() -> None:
     [
         ([1, 2, 3], "write {\"prompt_token_ids\": ids}"),
         ({"prompt_token_ids": []}, "the prompt has no tokens"),
-        (["|", {"prompt_token_ids": [1, 259]}], r"prompt 1: token id 259 is outside the vocabulary \[0, 259\)"),
+        (["|", {"prompt_token_ids": [1, 259]}], r"prompt 1: token id 259 is outside .* \[0, 259\)"),
         ({"prompt_token_ids": [1, 2.5]}, "must be a list of ints"),
         ({"prompt_token_ids": "12"}, "must be a list of ints, not str"),
         ({"prompt_ids": [1]}, "it has 'prompt_ids'"),

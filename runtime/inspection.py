@@ -1,0 +1,123 @@
+"""What is in a bundle or a MindIR file: facts for programs, and the same as text."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from .graph import Graph
+
+
+def graph(path: Path) -> dict[str, Any]:
+    """One MindIR file: the engine's description, with sums. Sizes in bytes."""
+    with Graph(path, threads=1) as loaded:
+        described = loaded.describe()
+    by_dtype: dict[str, int] = {}
+    for parameter in described["parameters"]:
+        by_dtype[parameter["dtype"]] = by_dtype.get(parameter["dtype"], 0) + parameter["nbytes"]
+    return {
+        "path": str(path),
+        **described,
+        "memory": {"weights": by_dtype, "arena": described["arena_bytes"]},
+    }
+
+
+def bundle(path: Path) -> dict[str, Any]:
+    """A bundle: its manifest's facts, the sizes the engine found, and both graphs."""
+    from .native_backend import NativeModel
+
+    model = NativeModel(path, threads=1)
+    info, manifest = model.info, model.manifest
+    model.close()  # the graphs below load the weights again; not everything at once
+    graphs = {name: graph(path / file) for name, file in sorted(manifest["graphs"].items())}
+    kept = ("producer", "target", "dtype", "kv_dtype", "batch_size", "max_seq_len", "prefill_chunk")
+    return {
+        "path": str(path),
+        **{name: manifest[name] for name in kept},
+        "model": manifest["model"],
+        "quantization": manifest["quantization"],
+        "tokenizer": manifest["tokenizer"],
+        "files": manifest["files"],
+        "fused": info.fused,
+        "memory": {
+            "weights": info.weight_bytes,
+            "kv_cache": info.kv_cache_bytes,
+            "arena": max(one["arena_bytes"] for one in graphs.values()),
+        },
+        "graphs": graphs,
+    }
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """Either report, to be read."""
+    lines = _bundle_lines(report) if "graphs" in report else _graph_lines(report)
+    return "\n".join(lines)
+
+
+def size(nbytes: int) -> str:
+    """1536 → "1.5 kB"."""
+    if nbytes < 1000:
+        return f"{nbytes} B"
+    power = min(int(math.log10(nbytes) // 3), 3)
+    return f"{nbytes / 1000**power:.1f} {' kMG'[power]}B"
+
+
+def _bundle_lines(report: dict[str, Any]) -> list[str]:
+    memory = report["memory"]
+    quantization = report["quantization"]
+    scheme = quantization["scheme"]
+    details = ", ".join(f"{name} {value}" for name, value in quantization.items() if name != "scheme")
+    tokenizer = report["tokenizer"]
+    lines = [
+        f"bundle        {report['path']} ({report['producer']})",
+        "model         " + ", ".join(f"{name} {value}" for name, value in report["model"].items()),
+        f"target        {report['target']}, {report['dtype']}, KV cache {report['kv_dtype']}",
+        f"shapes        batch {report['batch_size']}, max_seq_len {report['max_seq_len']}, "
+        f"prefill chunk {report['prefill_chunk']}",
+        f"quantization  {scheme}" + (f" ({details})" if details else ""),
+        f"tokenizer     {tokenizer['kind'] if tokenizer else 'none: token ids only'}"
+        + (", chat template" if tokenizer and tokenizer["chat_template"] else ""),
+        f"memory        weights {size(memory['weights'])}, KV cache {size(memory['kv_cache'])} a session, "
+        f"arena {size(memory['arena'])}",
+        f"execution     {'fused' if report['fused'] else 'node by node: part of the graphs is not fused'}",
+        "files         " + ", ".join(f"{name} {size(one['size'])}" for name, one in report["files"].items()),
+    ]
+    for name, one in report["graphs"].items():
+        lines += ["", f"{name}: {one['path']}", *("  " + line for line in _graph_lines(one))]
+    return lines
+
+
+def _graph_lines(report: dict[str, Any]) -> list[str]:
+    memory = report["memory"]
+    weights = ", ".join(f"{dtype} {size(nbytes)}" for dtype, nbytes in sorted(memory["weights"].items()))
+    return [
+        *_tensors("inputs", report["inputs"]),
+        *_tensors("outputs", report["outputs"]),
+        "operators     " + _counts(report["operators"]),
+        "plan          " + _counts(report["plan"]),
+        f"weights       {len(report['parameters'])} tensors: {weights or 'none'}",
+        f"arena         {size(memory['arena'])}",
+    ]
+
+
+def _tensors(title: str, tensors: list[dict[str, Any]]) -> list[str]:
+    """One line each; the layers' caches, which are all alike, on one."""
+    lines: list[str] = []
+    caches = [one for one in tensors if one["name"].startswith(("key_cache.", "value_cache."))]
+    for one in tensors:
+        name = one["name"]
+        if one in caches:
+            if one is not caches[0]:
+                continue
+            if len({(cache["dtype"], tuple(cache["dims"])) for cache in caches}) == 1 < len(caches):
+                name = f"{caches[0]['name']} … {caches[-1]['name']} ({len(caches)})"
+            else:
+                caches = []
+        lines.append(f"{name}: {one['dtype']}{one['dims']}")
+    return [f"{title if not index else '':<14}{line}" for index, line in enumerate(lines)]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {count}" for name, count in ordered) or "none"
