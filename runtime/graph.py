@@ -71,6 +71,7 @@ class Graph:
         Arrays must have the declared dtype and shape: nothing is cast, except Python ints (and lists of
         them), which take the declared dtype. InvalidArgumentError names the input that does not fit.
         """
+        handle = self._open()
         arrays = [
             self._convert(info, value)
             for info, value in zip(self.inputs, self._in_order(inputs), strict=True)
@@ -84,9 +85,9 @@ class Graph:
             tensor.dims = dims
             tensor.data = array.ctypes.data
             tensor.nbytes = array.nbytes
-        count = self._library.mllm_graph_output_count(self._open())
+        count = self._library.mllm_graph_output_count(handle)
         results = (_native.Tensor * max(count, 1))()
-        self._library.mllm_graph_run(self._open(), given, len(arrays), results, count)
+        self._library.mllm_graph_run(handle, given, len(arrays), results, count)
         return {result.name.decode(): _copy(result) for result in results[:count]}
 
     def describe(self) -> dict[str, Any]:

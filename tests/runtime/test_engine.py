@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -155,12 +157,37 @@ def test_bundles_that_cannot_be_opened(tmp_path: Path, tiny_bundle: Path) -> Non
         LLM("a\0b")
 
 
+def test_chat(tmp_path: Path, tiny_checkpoint: Path, exported: Exporter) -> None:
+    checkpoint = tmp_path / "chatty"
+    shutil.copytree(tiny_checkpoint, checkpoint)
+    template = "{% for m in messages %}{{ bos_token }}[{{ m.role }}] {{ m.content }}{% endfor %}{{ tail }}"
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    with LLM(exported(checkpoint, dtype="float32", prefill_chunk=8)) as llm:
+        messages = [{"role": "user", "content": "The fox"}]
+        (output,) = llm.chat(messages, GREEDY, tail="!")
+        assert llm.get_tokenizer().decode(output.prompt_token_ids) == "<s>[user] The fox!"
+        assert output.prompt_token_ids.count(1) == 1
+        assert output.outputs == llm.generate("[user] The fox!", GREEDY)[0].outputs
+
+
+def test_changed_weights_are_found_when_asked_for(tmp_path: Path, tiny_bundle: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, bundle)
+    weights = bytearray((bundle / "weights" / "data_0").read_bytes())
+    weights[200] ^= 1
+    (bundle / "weights" / "data_0").write_bytes(weights)
+    with pytest.raises(BundleError, match="data_0"):
+        LLM(bundle, verify_weights=True)
+
+
 def test_text_needs_a_tokenizer(tmp_path: Path, exported: Exporter) -> None:
     from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
     config = tiny_config()
     checkpoint = write_checkpoint(tmp_path / "plain", config, random_tensors(config))
-    with LLM(exported(checkpoint, dtype="float32", prefill_chunk=8)) as plain:
+    with pytest.warns(UserWarning, match="no tokenizer"):
+        bundle = exported(checkpoint, dtype="float32", prefill_chunk=8)
+    with LLM(bundle) as plain:
         assert len(plain.generate([1, 2, 3], max_new_tokens=4)[0]) == 7
         with pytest.raises(InvalidArgumentError, match="needs a tokenizer"):
             plain.generate("text")
