@@ -17,7 +17,8 @@ def test_the_runtime_imports_no_framework() -> None:
 
 
 def test_the_import_takes_less_than_a_third_of_a_second() -> None:
+    # CPU time: a busy neighbour must not fail the test.
     code = (
-        "from time import perf_counter as now; start = now(); import mindir_llm.runtime; print(now() - start)"
+        "from time import process_time as now; start = now(); import mindir_llm.runtime; print(now() - start)"
     )
     assert min(float(python(code)) for _ in range(3)) < 0.3
