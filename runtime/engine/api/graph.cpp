@@ -46,7 +46,8 @@ std::string quoted(const std::string& text) {
       out += c;
     }
   }
-  return out + "\"";
+  out += '"';
+  return out;
 }
 
 std::string tensor_json(const std::string& name, const mllm::TensorType& type, bool with_bytes) {
