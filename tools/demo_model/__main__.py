@@ -1,0 +1,7 @@
+"""`python -m mindir_llm.tools.demo_model`."""
+
+import sys
+
+from .make import main
+
+sys.exit(main())
