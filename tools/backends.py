@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 __all__ = [
     "Backend",
     "BundleFolder",
+    "EngineBackend",
     "MindSporeBackend",
     "ReferenceBackend",
     "VerifyError",
     "check_files",
+    "load_encoder",
 ]
 
 Ids = NDArray[np.int32]
@@ -131,13 +133,53 @@ def check_files(bundle: BundleFolder, progress: Progress = ignore) -> list[str]:
     return problems
 
 
+def load_encoder(folder: str | Path) -> Callable[[str], list[int]]:
+    """Text -> token ids, with the BOS that the model wants, for a bundle or a checkpoint."""
+    from mindir_llm.tokenizer import TokenizerError, load_tokenizer
+
+    try:
+        return load_tokenizer(folder).encode
+    except TokenizerError as error:
+        raise VerifyError(str(error)) from None
+
+
+class EngineBackend:
+    """A bundle in the native engine, through the session that every front end uses."""
+
+    name = "engine"
+
+    def __init__(self, bundle: BundleFolder, threads: int = 0) -> None:
+        """threads: 0 takes one per physical core. VerifyError: the engine cannot open the bundle."""
+        from mindir_llm.runtime.errors import MindirLLMError
+        from mindir_llm.runtime.native_backend import NativeModel
+
+        try:
+            self._model = NativeModel(bundle.path, threads or None)
+        except MindirLLMError as error:
+            raise VerifyError(str(error)) from None
+
+    def logits(self, ids: Ids, steps: Sequence[int], progress: Progress = ignore) -> Logits:
+        session = self._model.new_session()
+        results, position = [], 0
+        try:
+            for n in steps:
+                rows = ids[:, position : position + n].tolist()
+                session.feed(list(enumerate(rows)))
+                results.append(np.stack([session.logits(slot) for slot in range(len(rows))]))
+                position += n
+                progress(n)
+        finally:
+            session.close()
+        return np.stack(results)
+
+
 class ReferenceBackend:
     """The checkpoint in numpy; with a storage, weights and caches are rounded as the bundle rounds them."""
 
-    def __init__(self, checkpoint: str | Path, batch: int, storage: Storage | None = None) -> None:
+    def __init__(self, checkpoint: str | Path, storage: Storage | None = None) -> None:
         self.name = "numpy" if storage is None else "numpy, rounded as stored"
         self._model = ReferenceLlama(checkpoint, storage)
-        self._batch = batch
+        self.vocab_size = self._model.vocab_size
 
     def logits(self, ids: Ids, steps: Sequence[int], progress: Progress = ignore) -> Logits:
         # Nothing depends on how a text is cut, so each context is one pass.
