@@ -1,0 +1,316 @@
+#include "graph/fuse.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/testing.h"
+#include "graph/fuse_test_graph.h"
+#include "graph/plan.h"
+
+namespace mllm {
+namespace {
+
+using testing::TestGraph;
+using testing::TestShape;
+
+constexpr TestShape kShapes[] = {
+    {},
+    {.half = true},
+    {.int8 = true},
+    {.half = true, .int8 = true},
+    {.tokens = 1},
+    {.batch = 1, .tokens = 1},
+    {.batch = 1, .tokens = 4, .heads = 3, .kv_heads = 1, .d = 6},
+    {.batch = 3, .heads = 2, .kv_heads = 2, .d = 20, .hidden = 33, .inner = 70},
+};
+
+Tensor ints(const Dims& dims, const std::vector<int32_t>& values) {
+  Tensor t = allocate(DType::Int32, dims);
+  std::ranges::copy(values, t.as<int32_t>());
+  return t;
+}
+
+// Caches with content, the same for every call.
+Tensor cache(const Graph& graph, size_t input) {
+  const TensorType& type = graph.value(graph.inputs[input]).type;
+  Tensor t = allocate(type.dtype, type.dims);
+  std::mt19937 random(static_cast<unsigned>(input));
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < t.size(); ++i) {
+    const float x = normal(random);
+    if (type.dtype == DType::Float16) {
+      t.as<uint16_t>()[i] = float_to_half(x);
+    } else {
+      t.as<float>()[i] = x;
+    }
+  }
+  return t;
+}
+
+float element(const Tensor& t, int64_t i) {
+  return t.dtype == DType::Float16 ? half_to_float(t.as<uint16_t>()[i]) : t.as<float>()[i];
+}
+
+TEST(every_operator_becomes_a_fused_one) {
+  for (const TestShape& shape : kShapes) {
+    Graph graph = TestGraph(shape).graph;
+    CHECK(fuse(graph));
+    std::map<std::string, int> counts;
+    for (const Node& node : graph.nodes) ++counts[node.op];
+    const std::map<std::string, int> expected = {
+        {"fused.Embedding", 1}, {"fused.RmsNorm", 3},    {"fused.Linear", 8},
+        {"fused.Rotary", 2},    {"fused.CacheWrite", 2}, {"fused.Attention", 1},
+        {"fused.SwiGLU", 1},    {"fused.Add", 2},        {"fused.SelectLast", 1}};
+    CHECK(counts == expected);
+    CHECK_EQ(graph.inputs.size(), 5u);
+    CHECK_EQ(graph.output_names.at(0), "logits");
+  }
+}
+
+// The padded graph as written and the fused one over valid rows only give the same logits and caches.
+TEST(results_are_those_of_the_graph) {
+  for (const TestShape& shape : kShapes) {
+    ThreadPool pool(2);
+    const Graph written = TestGraph(shape).graph;
+    Graph fused = written;
+    CHECK(fuse(fused));
+    Plan slow(written, pool);
+    Plan fast(fused, pool);
+    for (int64_t n = 1; n <= shape.tokens; ++n) {
+      std::vector<int32_t> padded, compact, positions, lengths;
+      std::vector<Segment> segments;
+      for (int64_t b = 0; b < shape.batch; ++b) {
+        const auto valid = static_cast<int32_t>(b % 2 == 0 ? n : 1);
+        const auto position = static_cast<int32_t>(std::min(b, shape.length - shape.tokens));
+        segments.push_back({static_cast<int32_t>(b), position, valid, static_cast<int32_t>(compact.size())});
+        positions.push_back(position);
+        lengths.push_back(position + valid);
+        for (int32_t t = 0; t < shape.tokens; ++t) {
+          const auto token = static_cast<int32_t>((3 * b + 2 * t + n) % shape.vocab);
+          padded.push_back(t < valid ? token : 0);
+          if (t < valid) compact.push_back(token);
+        }
+      }
+      compact.resize(padded.size(), -1);  // never read
+      const Dims ids{shape.batch, shape.tokens}, per_slot{shape.batch};
+      std::vector<Tensor> a{ints(ids, padded), ints(per_slot, positions), ints(per_slot, lengths),
+                            cache(written, 3), cache(written, 4)};
+      std::vector<Tensor> b{ints(ids, compact), ints(per_slot, positions), ints(per_slot, lengths),
+                            cache(written, 3), cache(written, 4)};
+      const std::vector<Tensor> expected = slow.run(a);
+      const std::vector<Tensor> got = fast.run(b, segments);
+      // Rounding of a float16 cache may fall the other way.
+      const double tolerance = shape.half ? 0.02 : 2e-5;
+      for (int64_t i = 0; i < expected[0].size(); ++i)
+        CHECK_NEAR(element(got[0], i), element(expected[0], i), tolerance);
+      for (size_t c = 1; c <= 2; ++c) {
+        CHECK(got[c].data == b[c + 2].data);
+        for (int64_t i = 0; i < got[c].size(); ++i) {
+          const int64_t row = i / shape.d % shape.length;
+          const int64_t slot = i / shape.d / shape.length / shape.kv_heads;
+          const Segment& s = segments[static_cast<size_t>(slot)];
+          // The graph writes padded rows too; they are never seen.
+          if (row >= s.position + s.n && row < s.position + shape.tokens) continue;
+          CHECK_NEAR(element(got[c], i), element(expected[c], i), tolerance);
+        }
+      }
+    }
+  }
+}
+
+// Segments that want no logits have none, and what they compute beside that stays the same.
+TEST(logits_only_where_wanted) {
+  ThreadPool pool(1);
+  Graph graph = TestGraph({}).graph;
+  CHECK(fuse(graph));
+  Plan plan(graph, pool);
+  std::vector<Tensor> inputs{ints({2, 3}, {1, 2, 3, 4, 5, 6}), ints({2}, {0, 0}), ints({2}, {0, 0}),
+                             cache(graph, 3), cache(graph, 4)};
+  const Segment both[] = {{0, 0, 3, 0}, {1, 2, 2, 3}};
+  const auto all = plan.run(inputs, both);
+  const std::vector<float> second(all[0].as<float>() + 9, all[0].as<float>() + 18);
+  const Segment one[] = {{0, 0, 3, 0, false}, {1, 2, 2, 3}};
+  const auto some = plan.run(inputs, one);
+  for (int64_t i = 0; i < 9; ++i) CHECK_EQ(some[0].as<float>()[i], second[static_cast<size_t>(i)]);
+}
+
+TEST(a_token_outside_of_the_vocabulary_is_named) {
+  ThreadPool pool(1);
+  Graph graph = TestGraph({}).graph;
+  CHECK(fuse(graph));
+  Plan plan(graph, pool);
+  for (const int32_t token : {-1, 9}) {
+    const std::vector<Tensor> inputs{ints({2, 3}, {token, 0, 0, 0, 0, 0}), ints({2}, {0, 0}),
+                                     ints({2}, {0, 0}), cache(graph, 3), cache(graph, 4)};
+    const Segment s{0, 0, 1, 0};
+    CHECK_THROWS(plan.run(inputs, {&s, 1}), MLLM_ERROR_INVALID_ARGUMENT);
+  }
+}
+
+// Whether tuple v is the `end` of a slice and its element k already is the end of that axis.
+bool last_dim_end(const Graph& graph, size_t v, size_t k) {
+  for (const Node& node : graph.nodes) {
+    if (node.op != "StridedSlice" || node.inputs[2] != static_cast<ValueId>(v)) continue;
+    const auto& end = std::get<LiteralTuple>(graph.values[v].literal.value);
+    return std::get<int64_t>(end[k].value) >= graph.value(node.inputs[0]).type.dims[k];
+  }
+  return false;
+}
+
+bool is_slice_mask(const Graph& graph, size_t v) {
+  return std::ranges::any_of(graph.nodes, [&](const Node& node) {
+    return node.op == "StridedSlice" &&
+           (node.inputs[4] == static_cast<ValueId>(v) || node.inputs[5] == static_cast<ValueId>(v));
+  });
+}
+
+bool is_unchanged(const Graph& a, const Graph& b) {
+  return a.nodes.size() == b.nodes.size() && a.values.size() == b.values.size() &&
+         std::ranges::equal(a.nodes, b.nodes, {}, &Node::op, &Node::op);
+}
+
+// Any constant but a free number of the network, changed by one, makes the graph something else: it must stay
+// as it is.
+TEST(a_changed_constant_is_not_fused) {
+  const Graph original = TestGraph({}).graph;
+  int tried = 0;
+  for (size_t v = 0; v < original.values.size(); ++v) {
+    const Value& value = original.values[v];
+    std::set<std::string> readers;
+    for (const Node& node : original.nodes) {
+      for (const ValueId in : node.inputs) {
+        const Value& operand = original.value(in);
+        if (in == static_cast<ValueId>(v) ||
+            std::ranges::count(operand.elements, static_cast<ValueId>(v)) > 0) {
+          readers.insert(node.op);
+        }
+      }
+    }
+    const auto expect_refusal = [&](Graph graph, const std::string& what) {
+      ++tried;
+      const Graph before = graph;
+      const bool fused = fuse(graph);
+      if (fused) mllm::testing::report(__FILE__, __LINE__, "fused in spite of a changed " + what);
+      CHECK(fused || is_unchanged(graph, before));
+    };
+    const std::string place = readers.empty() ? "?" : *readers.begin();
+    if (value.kind == Value::Kind::Literal) {
+      if (readers.contains("Reshape") || readers.contains("BroadcastTo") || readers.contains("Cast")) {
+        continue;  // the types of the values say the same and are what counts
+      }
+      if (const auto* n = std::get_if<int64_t>(&value.literal.value)) {
+        if (is_slice_mask(original, v)) continue;  // bit 0: an axis that is taken whole anyway
+        Graph graph = original;
+        graph.values[v].literal.value = *n + 1;
+        expect_refusal(std::move(graph), "integer of " + place);
+      } else if (const auto* flag = std::get_if<bool>(&value.literal.value)) {
+        if (readers.contains("ReduceMean") || readers.contains("ReduceSum"))
+          continue;  // kept axes show in the types
+        Graph graph = original;
+        graph.values[v].literal.value = !*flag;
+        expect_refusal(std::move(graph), "flag of " + place);
+      } else if (const auto* items = std::get_if<LiteralTuple>(&value.literal.value)) {
+        for (size_t k = 0; k < items->size(); ++k) {
+          Graph graph = original;
+          auto& item = std::get<LiteralTuple>(graph.values[v].literal.value)[k];
+          item.value = std::get<int64_t>(item.value) + 1;
+          // A slice that ends behind the end is the same slice.
+          if (readers.contains("StridedSlice") && last_dim_end(original, v, k)) continue;
+          expect_refusal(std::move(graph), "tuple of " + place);
+        }
+      }
+    } else if (value.kind == Value::Kind::Constant) {
+      // Epsilon, score scale and the size of the mask are free; 1 - count and the zeros of the sigmoid are
+      // not.
+      const bool is_free =
+          value.type.dtype == DType::Float32 && value.type.dims.empty() && !readers.contains("Sub");
+      for (int64_t k = 0; k < value.tensor.size() && !is_free; ++k) {
+        Graph graph = original;
+        Tensor copy = allocate(value.type.dtype, value.type.dims);
+        std::memcpy(copy.data, value.tensor.data, copy.bytes());
+        if (value.type.dtype == DType::Float32) {
+          copy.as<float>()[k] += 1;
+        } else {
+          copy.as<int32_t>()[k] += 1;
+        }
+        graph.values[v].tensor = copy;
+        expect_refusal(std::move(graph), "constant of " + place);
+      }
+    }
+  }
+  CHECK(tried > 60);
+}
+
+// Two operands of one node swapped, where that matters.
+TEST(swapped_operands_are_not_fused) {
+  const Graph original = TestGraph({}).graph;
+  const std::set<std::string> symmetric = {"Add", "Mul", "Equal"};
+  for (size_t n = 0; n < original.nodes.size(); ++n) {
+    const Node& node = original.nodes[n];
+    Graph graph = original;
+    auto& inputs = graph.nodes[n].inputs;
+    if (node.op == "Concat") {
+      std::ranges::reverse(graph.value(inputs[0]).elements);
+    } else if (inputs.size() >= 2) {
+      std::swap(inputs[0], inputs[1]);
+    } else {
+      continue;
+    }
+    if (inputs[0] == inputs[1]) continue;
+    const bool fused = fuse(graph);
+    if (fused != symmetric.contains(node.op)) {
+      mllm::testing::report(__FILE__, __LINE__,
+                            node.name + " with swapped operands: fused is " + std::to_string(fused));
+    }
+  }
+}
+
+// A node that reads another value of the same type: wrong residual, wrong table, wrong cache, wrong head
+// order.
+TEST(rewired_operands_never_crash_and_outputs_must_match) {
+  const Graph original = TestGraph({.hidden = 16, .inner = 16}).graph;
+  int refused = 0;
+  for (size_t n = 0; n < original.nodes.size(); ++n) {
+    for (size_t k = 0; k < original.nodes[n].inputs.size(); ++k) {
+      const ValueId from = original.nodes[n].inputs[k];
+      for (size_t v = 0; v < original.values.size(); ++v) {
+        const Value& other = original.values[v];
+        const bool is_tensor = other.kind != Value::Kind::Literal && other.kind != Value::Kind::Tuple;
+        if (!is_tensor || static_cast<ValueId>(v) == from || other.type != original.value(from).type)
+          continue;
+        if (other.kind == Value::Kind::Computed && other.producer >= static_cast<int32_t>(n)) continue;
+        Graph graph = original;
+        graph.nodes[n].inputs[k] = static_cast<ValueId>(v);
+        if (!fuse(graph)) ++refused;
+      }
+    }
+  }
+  CHECK(refused > 50);
+  Graph swapped = original;
+  std::swap(swapped.outputs[1], swapped.outputs[2]);
+  CHECK(!fuse(swapped));
+  Graph unwritten = original;
+  unwritten.outputs[1] = unwritten.inputs[3];
+  CHECK(!fuse(unwritten));
+  Graph renamed = original;
+  renamed.value(renamed.inputs[1]).name = "position";
+  CHECK(!fuse(renamed));
+}
+
+// A second write to a cache, even one whose result nobody reads, has an effect that fusion would lose.
+TEST(unknown_effects_are_not_fused) {
+  Graph graph = TestGraph({}).graph;
+  Value value;
+  value.kind = Value::Kind::Computed;
+  value.type = graph.value(graph.inputs[3]).type;
+  value.alias_of = graph.inputs[3];
+  const ValueId out = graph.add_value(value);
+  graph.nodes.push_back({"ScatterUpdate", "effect", {graph.inputs[3]}, {out}, {}});
+  CHECK(!fuse(graph));
+}
+
+}  // namespace
+}  // namespace mllm
+
+TEST_MAIN()
