@@ -210,7 +210,10 @@ class MindSporeBackend:
         self._ms = ms
         self._bundle = bundle
         ms.set_context(mode=ms.GRAPH_MODE)
-        ms.set_device("CPU")
+        if (
+            ms.get_context("device_target") != "CPU"
+        ):  # refused once something ran, even where it changes nothing
+            ms.set_device("CPU")
         self._graphs = {}
         for kind, file in bundle.manifest["graphs"].items():
             try:

@@ -33,8 +33,8 @@ __all__ = ["Difference", "Pair", "Report", "register", "verify_bundle"]
 _DEFAULT_DECODE_STEPS = 16
 _DEFAULT_TEXT = (
     "Once upon a time there was a little girl who lived near a big forest. Every morning she walked to the "
-    "river to see the ducks. One day the smallest duck was gone. She looked under the bridge and behind the old "
-    "tree, and there it was, asleep in the grass. The girl smiled, sat down, and waited until it woke up. "
+    "river to see the ducks. One day the smallest duck was gone. She looked under the bridge and "
+    "behind the old tree. There it was, asleep in the grass. The girl smiled, sat down, and waited until it woke up. "
 )
 
 # Largest |Δlogit| between backends that compute with the same stored numbers. All arithmetic is float32, so
@@ -112,8 +112,8 @@ def register(subparsers: Any) -> None:
         "verify",
         help="compare a bundle with stock MindSpore and with its checkpoint",
         description="Run a bundle in the engine and in stock MindSpore, and its checkpoint in float64 numpy, "
-        "over the same tokens, and report how far their logits are apart. Exit code 0: within the limits; 1: not, "
-        "or a file differs from the manifest; 2: the comparison could not be made.",
+        "over the same tokens, and report how far their logits are apart. Exit code 0: within the limits; 1: "
+        "not, or a file differs from the manifest; 2: the comparison could not be made.",
     )
     parser.add_argument("bundle", metavar="BUNDLE")
     parser.add_argument(
