@@ -5,8 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <string_view>
 
 #include "base/error.h"
@@ -28,20 +31,49 @@ struct Descriptor {
   int fd;
 };
 
-size_t regular_file_size(const Descriptor& file, const std::string& path) {
+struct stat regular_file(const Descriptor& file, const std::string& path) {
   struct stat info{};
   if (::fstat(file.fd, &info) != 0) fail_system(path, "read");
   if (!S_ISREG(info.st_mode)) fail_io(path + ": not a regular file");
-  return static_cast<size_t>(info.st_size);
+  return info;
+}
+
+// Which bytes a file holds, as far as the system can tell: device, inode, size, time of the last change.
+using FileIdentity = std::array<int64_t, 5>;
+
+FileIdentity identity(const struct stat& info) {
+  return {static_cast<int64_t>(info.st_dev), static_cast<int64_t>(info.st_ino),
+          static_cast<int64_t>(info.st_size), static_cast<int64_t>(info.st_ctim.tv_sec),
+          static_cast<int64_t>(info.st_ctim.tv_nsec)};
+}
+
+// The maps that are in use. The graphs of a bundle name one set of weights; mapped once, its pages count
+// once.
+struct OpenMaps {
+  std::mutex mutex;
+  std::map<FileIdentity, std::weak_ptr<const MappedFile>> maps;
+};
+
+OpenMaps& open_maps() {
+  static OpenMaps maps;
+  return maps;
 }
 
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   const Descriptor file(path);
+  const struct stat info = regular_file(file, path);
+  const FileIdentity key = identity(info);
+  OpenMaps& open = open_maps();
+  std::lock_guard lock(open.mutex);
+  if (const auto found = open.maps.find(key); found != open.maps.end()) {
+    if (auto mapped = found->second.lock()) return mapped;
+  }
+  std::erase_if(open.maps, [](const auto& entry) { return entry.second.expired(); });
   std::shared_ptr<MappedFile> mapped(new MappedFile());
   mapped->path_ = path;
-  mapped->size_ = regular_file_size(file, path);
+  mapped->size_ = static_cast<size_t>(info.st_size);
   if (mapped->size_ != 0) {  // mmap refuses empty files
     void* data = ::mmap(nullptr, mapped->size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
     if (data == MAP_FAILED) {
@@ -50,6 +82,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
     }
     mapped->data_ = static_cast<const uint8_t*>(data);
   }
+  open.maps[key] = mapped;
   return mapped;
 }
 
@@ -59,7 +92,7 @@ MappedFile::~MappedFile() {
 
 std::string read_file(const std::string& path, size_t limit) {
   const Descriptor file(path);
-  const size_t size = regular_file_size(file, path);
+  const auto size = static_cast<size_t>(regular_file(file, path).st_size);
   if (size > limit) {
     fail_format(path + ": " + std::to_string(size) + " bytes, more than the " + std::to_string(limit) +
                 " this file may have");

@@ -10,7 +10,8 @@
 
 namespace mllm {
 
-// A file mapped privately and read-only. Throws IO naming the file and the system's reason.
+// A file mapped privately and read-only; a file that is mapped already is shared. Throws IO naming the file
+// and the system's reason.
 class MappedFile {
  public:
   static std::shared_ptr<const MappedFile> open(const std::string& path);
