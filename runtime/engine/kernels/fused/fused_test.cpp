@@ -1,0 +1,223 @@
+// Fused operators over ragged rows, against formulas in double.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <random>
+#include <vector>
+
+#include "base/half.h"
+#include "base/testing.h"
+#include "graph/operator.h"
+
+namespace mllm {
+namespace {
+
+constexpr int64_t kMostRows = 80;
+
+// Three slots: a long chunk in the middle of its context, one token at the start, one late in its context.
+const std::vector<Segment> kSegments = {{1, 40, 37, 0}, {0, 0, 1, 37}, {2, 95, 5, 38}};
+constexpr int64_t kRows = 43;
+
+Tensor floats(const Dims& dims, unsigned seed, DType dtype = DType::Float32) {
+  Tensor t = allocate(dtype, dims);
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  for (int64_t i = 0; i < t.size(); ++i) {
+    const float x = normal(random);
+    if (dtype == DType::Float16) {
+      t.as<uint16_t>()[i] = float_to_half(x);
+    } else {
+      t.as<float>()[i] = x;
+    }
+  }
+  return t;
+}
+
+double at(const Tensor& t, int64_t i) {
+  return t.dtype == DType::Float16 ? half_to_float(t.as<uint16_t>()[i]) : t.as<float>()[i];
+}
+
+// Run one operator on these operands, rows given by the segments; the output lies over `in_place` where there
+// is one.
+Tensor run(const char* name, const std::vector<Tensor>& operands,
+           std::map<std::string, Literal> attributes = {}, int threads = 2) {
+  Graph graph;
+  Node node{name, name, {}, {}, std::move(attributes)};
+  std::vector<Tensor> tensors = operands;
+  for (const Tensor& t : operands) {
+    Value v;
+    v.kind = Value::Kind::Input;
+    v.type = t.type();
+    if (t.data == nullptr) v.kind = Value::Kind::Literal;
+    node.inputs.push_back(graph.add_value(v));
+  }
+  const Operator* op = find_operator(name);
+  const TensorType type = op->infer(OpArgs(graph, node)).at(0);
+  Value out;
+  out.type = type;
+  node.outputs = {graph.add_value(out)};
+  tensors.push_back(op->in_place_input >= 0 ? operands[static_cast<size_t>(op->in_place_input)]
+                                            : allocate(type.dtype, type.dims));
+  graph.nodes.push_back(node);
+  ThreadPool pool(threads);
+  RunContext context{graph, tensors, pool, kSegments, kRows, nullptr};
+  op->run(OpArgs(graph, graph.nodes[0]), context);
+  return tensors.back();
+}
+
+struct Place {
+  int64_t slot, position;
+};
+
+Place place(int64_t row) {
+  for (const Segment& s : kSegments) {
+    if (row >= s.row0 && row < s.row0 + s.n) return {s.slot, s.position + row - s.row0};
+  }
+  return {0, 0};
+}
+
+TEST(attention) {
+  for (const DType dtype : {DType::Float32, DType::Float16}) {
+    for (const auto& [heads, kv_heads, d] :
+         {std::array<int64_t, 3>{4, 2, 16}, {3, 1, 24}, {2, 2, 5}, {70, 1, 4}}) {
+      const Tensor q = floats({kMostRows, heads * d}, 1);
+      const Tensor k = floats({3, kv_heads, 100, d}, 2, dtype);
+      const Tensor v = floats({3, kv_heads, 100, d}, 3, dtype);
+      const double scale = 0.7;
+      const Tensor y = run("fused.Attention", {q, k, v}, {{"scale", Literal{scale}}});
+      const Tensor y1 = run("fused.Attention", {q, k, v}, {{"scale", Literal{scale}}}, 1);
+      for (int64_t r = 0; r < kRows; ++r) {
+        const auto [slot, position] = place(r);
+        for (int64_t h = 0; h < heads; ++h) {
+          const int64_t base = (slot * kv_heads + h / (heads / kv_heads)) * 100 * d;
+          std::vector<double> p(static_cast<size_t>(position + 1)), expected(static_cast<size_t>(d));
+          double sum = 0;
+          for (int64_t j = 0; j <= position; ++j) {
+            double s = 0;
+            for (int64_t i = 0; i < d; ++i) s += at(q, r * heads * d + h * d + i) * at(k, base + j * d + i);
+            p[static_cast<size_t>(j)] = std::exp(s * scale);
+            sum += p[static_cast<size_t>(j)];
+          }
+          for (int64_t j = 0; j <= position; ++j) {
+            for (int64_t i = 0; i < d; ++i) {
+              expected[static_cast<size_t>(i)] += p[static_cast<size_t>(j)] / sum * at(v, base + j * d + i);
+            }
+          }
+          for (int64_t i = 0; i < d; ++i) {
+            CHECK_NEAR(at(y, r * heads * d + h * d + i), expected[static_cast<size_t>(i)], 1e-5);
+            CHECK_EQ(at(y, r * heads * d + h * d + i), at(y1, r * heads * d + h * d + i));
+          }
+        }
+      }
+    }
+  }
+}
+
+// Scores far outside of what exp takes: the running maximum keeps them in range.
+TEST(attention_with_huge_scores) {
+  Tensor q = floats({kMostRows, 8}, 1);
+  const Tensor k = floats({3, 1, 100, 8}, 2);
+  const Tensor y = run("fused.Attention", {q, k, floats({3, 1, 100, 8}, 3)}, {{"scale", Literal{1e4}}});
+  for (int64_t i = 0; i < kRows * 8; ++i) CHECK(std::isfinite(at(y, i)));
+}
+
+TEST(rms_norm) {
+  for (const DType dtype : {DType::Float32, DType::Float16}) {
+    const int64_t n = 77;
+    const Tensor x = floats({kMostRows, n}, 4);
+    const Tensor gamma = floats({n}, 5, dtype);
+    const Tensor y = run("fused.RmsNorm", {x, gamma}, {{"eps", Literal{0.25}}});
+    for (int64_t r = 0; r < kRows; ++r) {
+      double sum = 0;
+      for (int64_t i = 0; i < n; ++i) sum += at(x, r * n + i) * at(x, r * n + i);
+      for (int64_t i = 0; i < n; ++i) {
+        CHECK_NEAR(at(y, r * n + i), at(x, r * n + i) / std::sqrt(sum / n + 0.25) * at(gamma, i), 2e-6);
+      }
+    }
+  }
+}
+
+TEST(rotary) {
+  const int64_t d = 10, heads = 3;
+  const Tensor x = floats({kMostRows, heads * d}, 6);
+  const Tensor cos = floats({100, d}, 7);
+  const Tensor sin = floats({100, d}, 8);
+  const Tensor y = run("fused.Rotary", {x, cos, sin});
+  for (int64_t r = 0; r < kRows; ++r) {
+    const int64_t row = place(r).position * d;
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t i = 0; i < d; ++i) {
+        const int64_t base = (r * heads + h) * d;
+        const double turned = i < d / 2 ? -at(x, base + i + d / 2) : at(x, base + i - d / 2);
+        CHECK_NEAR(at(y, base + i), at(x, base + i) * at(cos, row + i) + turned * at(sin, row + i), 2e-6);
+      }
+    }
+  }
+}
+
+TEST(swiglu_and_add) {
+  const Tensor a = floats({kMostRows, 33}, 9);
+  const Tensor b = floats({kMostRows, 33}, 10);
+  const Tensor gated = run("fused.SwiGLU", {a, b});
+  const Tensor sum = run("fused.Add", {a, b});
+  for (int64_t i = 0; i < kRows * 33; ++i) {
+    CHECK_NEAR(at(gated, i), at(a, i) / (1 + std::exp(-at(a, i))) * at(b, i), 2e-6);
+    CHECK_EQ(at(sum, i), static_cast<double>(a.as<float>()[i] + b.as<float>()[i]));
+  }
+}
+
+TEST(cache_write_touches_its_rows_only) {
+  for (const DType dtype : {DType::Float32, DType::Float16}) {
+    const int64_t heads = 2, d = 5, length = 100;
+    const Tensor cache = floats({3, heads, length, d}, 11, dtype);
+    std::vector<double> expected;
+    for (int64_t i = 0; i < cache.size(); ++i) expected.push_back(at(cache, i));
+    const Tensor x = floats({kMostRows, heads * d}, 12);
+    for (int64_t r = 0; r < kRows; ++r) {
+      const auto [slot, position] = place(r);
+      for (int64_t h = 0; h < heads; ++h) {
+        for (int64_t i = 0; i < d; ++i) {
+          const float f = x.as<float>()[(r * heads + h) * d + i];
+          expected[static_cast<size_t>(((slot * heads + h) * length + position) * d + i)] =
+              dtype == DType::Float16 ? half_to_float(float_to_half(f)) : f;
+        }
+      }
+    }
+    run("fused.CacheWrite", {cache, x});
+    for (int64_t i = 0; i < cache.size(); ++i) CHECK_EQ(at(cache, i), expected[static_cast<size_t>(i)]);
+  }
+}
+
+TEST(select_last) {
+  const Tensor x = floats({kMostRows, 4}, 13);
+  const Tensor y = run("fused.SelectLast", {x}, {{"batch", Literal{int64_t{3}}}});
+  for (size_t s = 0; s < kSegments.size(); ++s) {
+    const int64_t row = kSegments[s].row0 + kSegments[s].n - 1;
+    for (int64_t i = 0; i < 4; ++i) CHECK_EQ(at(y, static_cast<int64_t>(s) * 4 + i), at(x, row * 4 + i));
+  }
+}
+
+TEST(operands_are_checked) {
+  const Tensor x = floats({4, 6}, 1);
+  const Tensor none;
+  CHECK_THROWS(run("fused.Linear", {x, floats({3, 5}, 1), none, none}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Linear", {x, allocate(DType::Int8, {3, 6}), none, none}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Linear", {x, floats({3, 6}, 1), none, floats({2}, 1)}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.RmsNorm", {x, floats({5}, 1)}, {{"eps", Literal{1e-5}}}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Rotary", {x, floats({9, 4}, 1), floats({9, 4}, 1)}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.CacheWrite", {floats({1, 2, 9, 4}, 1), x}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Attention", {x, floats({1, 2, 9, 2}, 1), floats({1, 2, 9, 2}, 1)},
+                   {{"scale", Literal{1.0}}}),
+               MLLM_ERROR_FORMAT);
+  // Segments that do not fit the cache or the table are a bug of the caller, and no write out of bounds.
+  CHECK_THROWS(run("fused.CacheWrite", {floats({3, 1, 99, 4}, 1), floats({kMostRows, 4}, 1)}),
+               MLLM_ERROR_INTERNAL);
+  CHECK_THROWS(run("fused.Rotary", {floats({kMostRows, 4}, 1), floats({99, 4}, 1), floats({99, 4}, 1)}),
+               MLLM_ERROR_INTERNAL);
+}
+
+}  // namespace
+}  // namespace mllm
+
+TEST_MAIN()

@@ -1,0 +1,101 @@
+#include "session/manifest.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "base/testing.h"
+
+namespace mllm {
+namespace {
+
+const std::string kGood = R"({
+  "batch_size": 2, "dtype": "float16", "kv_dtype": "float16", "max_seq_len": 32, "prefill_chunk": 8,
+  "format": "mindir-llm-bundle", "format_version": 1, "producer": "test", "target": "cpu",
+  "graphs": {"decode": "decode.mindir", "prefill": "prefill.mindir"},
+  "inputs": ["input_ids", "input_position", "batch_valid_length", "key_cache.0", "value_cache.0"],
+  "outputs": ["logits", "key_cache.0", "value_cache.0"],
+  "model": {"vocab_size": 50, "num_hidden_layers": 1, "num_key_value_heads": 2, "head_dim": 4},
+  "quantization": {"scheme": "none"}, "tokenizer": null,
+  "files": {
+    "decode.mindir": {"size": 3, "sha256": "0000000000000000000000000000000000000000000000000000000000000000"},
+    "prefill.mindir": {"size": 4, "sha256": "0000000000000000000000000000000000000000000000000000000000000001"}
+  }
+})";
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  if (at == std::string::npos) throw std::runtime_error("no " + from);
+  return text.replace(at, from.size(), to);
+}
+
+Manifest read(const std::string& text) {
+  std::string folder = (std::filesystem::temp_directory_path() / "mllm-manifest-XXXXXX").string();
+  if (!mkdtemp(folder.data())) throw std::runtime_error("mkdtemp");
+  std::ofstream(folder + "/manifest.json") << text;
+  struct Remove {
+    std::string path;
+    ~Remove() { std::filesystem::remove_all(path); }
+  } remove{folder};
+  return Manifest::read(folder);
+}
+
+TEST(reads_what_is_there) {
+  const Manifest m = read(kGood);
+  CHECK_EQ(m.batch_size, 2);
+  CHECK_EQ(m.vocab_size, 50);
+  CHECK(m.cache_type() == (TensorType{DType::Float16, {2, 2, 32, 4}}));
+  CHECK_EQ(m.file("decode.mindir").size, 3u);
+  CHECK_EQ(m.text, kGood);
+  CHECK_THROWS(m.file("weights/data_0"), MLLM_ERROR_FORMAT);
+}
+
+TEST(wrong_fields_are_named) {
+  const struct {
+    const char *from, *to, *named;
+  } cases[] = {
+      {"\"batch_size\": 2", "\"batch_size\": 0", "batch_size"},
+      {"\"batch_size\": 2", "\"batch_size\": \"2\"", "batch_size"},
+      {"\"batch_size\": 2,", "", "batch_size"},
+      {"\"batch_size\": 2", "\"batch_size\": 99999999999", "batch_size"},
+      {"\"prefill_chunk\": 8", "\"prefill_chunk\": 33", "prefill_chunk"},
+      {"mindir-llm-bundle", "other", "format"},
+      {"\"format_version\": 1", "\"format_version\": 2", "up to version 1"},
+      {"\"target\": \"cpu\"", "\"target\": \"gpu\"", "target"},
+      {"\"kv_dtype\": \"float16\"", "\"kv_dtype\": \"int8\"", "kv_dtype"},
+      {"\"scheme\": \"none\"", "\"scheme\": \"a4w4\"", "quantization.scheme"},
+      {"\"vocab_size\": 50", "\"vocab_size\": -1", "model.vocab_size"},
+      {"\"input_position\",", "\"position\",", "inputs"},
+      {"[\"logits\", ", "[", "outputs"},
+      {"\"decode\": \"decode.mindir\"", "\"decode\": \"other.mindir\"", "graphs.decode"},
+      {"\"decode.mindir\": {", "\"../decode.mindir\": {", "stay inside"},
+      {"\"decode.mindir\": {", "\"/decode.mindir\": {", "stay inside"},
+      {"\"size\": 3", "\"size\": -3", "size"},
+      {"00000001\"", "0000000Z\"", "sha256"},
+      {"\"sha256\": \"0000", "\"sha256\": \"", "sha256"},
+      {"\"tokenizer\": null,", "\"tokenizer\": null", "manifest.json"},
+  };
+  for (const auto& c : cases) {
+    try {
+      read(replaced(kGood, c.from, c.to));
+      mllm::testing::report(__FILE__, __LINE__, std::string("accepted ") + c.to);
+    } catch (const Error& e) {
+      CHECK_EQ(e.status(), MLLM_ERROR_FORMAT);
+      const std::string message = e.what();
+      if (message.find(c.named) == std::string::npos || message.find("manifest.json") == std::string::npos ||
+          message.find('\n') != std::string::npos) {
+        mllm::testing::report(__FILE__, __LINE__, message + " should name " + c.named);
+      }
+    }
+  }
+}
+
+TEST(a_missing_bundle_is_an_io_error) {
+  CHECK_THROWS(Manifest::read("/nonexistent"), MLLM_ERROR_IO);
+}
+
+}  // namespace
+}  // namespace mllm
+
+TEST_MAIN()
