@@ -34,7 +34,7 @@ _DEFAULT_DECODE_STEPS = 16
 _DEFAULT_TEXT = (
     "Once upon a time there was a little girl who lived near a big forest. Every morning she walked to the "
     "river to see the ducks. One day the smallest duck was gone. She looked under the bridge and "
-    "behind the old tree. There it was, asleep in the grass. The girl smiled, sat down, and waited until it woke up. "
+    "behind the old tree. There it was, asleep in the grass. The girl smiled and waited until it woke up. "
 )
 
 # Largest |Δlogit| between backends that compute with the same stored numbers. All arithmetic is float32, so
