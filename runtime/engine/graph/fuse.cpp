@@ -70,7 +70,7 @@ bool Fuser::start(const Graph& graph) {
   new_.operator_counts = graph.operator_counts;
   facts_.resize(graph.values.size());
   for (const ValueId v : graph.inputs) new_.inputs.push_back(keep(v));
-  const std::vector<int64_t> zeros(static_cast<size_t>(batch), 0);
+  const auto zeros = std::make_shared<const std::vector<int64_t>>(static_cast<size_t>(batch), 0);
   state(graph.inputs[0], TokenIds{});
   state(graph.inputs[1], IndexVector{0, 1, zeros});
   state(graph.inputs[2], IndexVector{1, 0, zeros});
@@ -99,8 +99,8 @@ bool Fuser::run() {
       if (rule(*this, node)) break;
     }
   }
-  // Whatever the graph overwrites in place must be a cache write that was understood: an effect has no output that
-  // would miss it.
+  // Whatever the graph overwrites in place must be a cache write that was understood: an effect has no output
+  // that would miss it.
   for (size_t v = 0; v < old_->values.size(); ++v) {
     if (old_->values[v].alias_of == kNoValue) continue;
     const auto* cache = fact<Cache>(static_cast<ValueId>(v));
@@ -177,6 +177,7 @@ std::optional<int64_t> Fuser::integer(ValueId v) const {
     if (const auto* b = std::get_if<bool>(&value.literal.value)) return *b;
     return std::nullopt;
   }
+  if (value.kind == Value::Kind::Constant && value.tensor.size() != 1) return std::nullopt;
   const auto all = integers(v);
   return all && all->size() == 1 ? std::optional(all->front()) : std::nullopt;
 }
@@ -221,6 +222,8 @@ std::optional<std::vector<int64_t>> Fuser::integers(ValueId v) const {
 }
 
 bool Fuser::is_axis(ValueId v, int64_t axis, size_t rank) const {
+  const Value& value = old_->value(v);
+  if (value.kind == Value::Kind::Constant && value.tensor.size() != 1) return false;
   const auto all = integers(v);
   if (!all || all->size() != 1) return false;
   const auto wrap = [&](int64_t i) { return i < 0 ? i + static_cast<int64_t>(rank) : i; };

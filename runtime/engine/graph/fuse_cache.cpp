@@ -82,7 +82,8 @@ bool scatter(Fuser& f, const Node& node) {
   if (!cache || cache->value != kNoValue || cache->group != 1 || !first || !x) return false;
   const Dims& dims = f.cache_dims(cache->index);
   if (f.dims(node.inputs[0]) != dims || f.dtype(node.inputs[0]) != f.cache_dtype(cache->index)) return false;
-  if (first->valid != 0 || first->position != 1 || first->constant != std::vector<int64_t>(dims[0], 0))
+  if (first->valid != 0 || first->position != 1 ||
+      *first->constant != std::vector<int64_t>(static_cast<size_t>(dims[0]), 0))
     return false;
   if (!fits(f, cache->index, *x) || !has_head_axes(f, node.inputs[2], *x)) return false;
   if (!f.is_axis(node.inputs[3], -2, 4) || f.integer(node.inputs[4]) != kUpdate) return false;

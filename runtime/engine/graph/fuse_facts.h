@@ -12,6 +12,7 @@
 #define MINDIR_LLM_GRAPH_FUSE_FACTS_H_
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -31,7 +32,8 @@ struct TokenIds {};  // input_ids, (b, t)
 struct IndexVector {
   int64_t valid = 0;
   int64_t position = 0;
-  std::vector<int64_t> constant;
+  std::shared_ptr<const std::vector<int64_t>>
+      constant;  // shared, as facts are copied along chains of reshapes
 };
 
 // An activation of the fused graph. (b, t, f), or (b, h, t, d) with heads > 0, or, when `last`, (b, f): the
@@ -157,6 +159,9 @@ class Fuser {
   bool run();      // false when some output has no suitable fact
   Graph finish();  // the fused graph, without nodes that no output needs
 
+  // Room for a new index vector; a hostile graph could ask for any amount.
+  bool spend_index_elements(int64_t count) { return (index_elements_left_ -= count) >= 0; }
+
   // Sizes of the graph's signature.
   int64_t batch = 0;
   int64_t tokens = 0;
@@ -245,6 +250,7 @@ class Fuser {
                std::map<std::string, Literal> attributes, bool last = false);
 
   const Graph* old_ = nullptr;
+  int64_t index_elements_left_ = 1 << 24;
   Graph new_;
   std::vector<Fact> facts_;
   std::map<ValueId, ValueId> kept_;

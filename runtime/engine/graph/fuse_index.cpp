@@ -1,4 +1,6 @@
 // Integer arithmetic on positions, and what is looked up or compared with it.
+#include <cstdlib>
+
 #include "graph/fuse_facts.h"
 
 namespace mllm::fusion {
@@ -9,7 +11,10 @@ constexpr int64_t kMostElements = 1 << 20;  // of an index vector: slots times t
 // An operand of index arithmetic: a fact, or constants (then the coefficients are zero).
 std::optional<IndexVector> index_operand(const Fuser& f, ValueId v) {
   if (const auto* x = f.fact<IndexVector>(v)) return *x;
-  if (auto constant = f.integers(v)) return IndexVector{0, 0, std::move(*constant)};
+  if (f.is_tensor(v) && numel(f.dims(v)) > kMostElements) return std::nullopt;
+  if (auto constant = f.integers(v)) {
+    return IndexVector{0, 0, std::make_shared<const std::vector<int64_t>>(std::move(*constant))};
+  }
   return std::nullopt;
 }
 
@@ -47,24 +52,31 @@ bool add_or_subtract(Fuser& f, const Node& node, int64_t sign) {
   const Dims& dims = f.dims(node.outputs[0]);
   const int64_t count = numel(dims);
   if (count < f.batch || count > kMostElements || count % f.batch != 0) return false;
+  if (!f.spend_index_elements(count)) return false;
   const auto from_a = broadcast_sources(f.is_tensor(a_id) ? f.dims(a_id) : Dims{}, dims);
   const auto from_b = broadcast_sources(f.is_tensor(b_id) ? f.dims(b_id) : Dims{}, dims);
   if (!from_a || !from_b) return false;
-  IndexVector y{a->valid + sign * b->valid, a->position + sign * b->position, {}};
-  y.constant.resize(static_cast<size_t>(count));
-  const size_t per_slot = y.constant.size() / static_cast<size_t>(f.batch);
+  const int64_t valid = a->valid + sign * b->valid;
+  const int64_t position = a->position + sign * b->position;
+  if (std::abs(valid) > kMostElements || std::abs(position) > kMostElements)
+    return false;  // doubled over and over
+  std::vector<int64_t> sums(static_cast<size_t>(count));
+  const size_t per_slot = sums.size() / static_cast<size_t>(f.batch);
   // An operand that depends on the slot must give each element the slot that the element's place says.
   const auto keeps_slot = [&](const IndexVector& x, size_t source, size_t i) {
     if (x.valid == 0 && x.position == 0) return true;
-    return source / (x.constant.size() / static_cast<size_t>(f.batch)) == i / per_slot;
+    return source / (x.constant->size() / static_cast<size_t>(f.batch)) == i / per_slot;
   };
-  for (size_t i = 0; i < y.constant.size(); ++i) {
+  for (size_t i = 0; i < sums.size(); ++i) {
     const size_t ia = (*from_a)[i];
     const size_t ib = (*from_b)[i];
     if (!keeps_slot(*a, ia, i) || !keeps_slot(*b, ib, i)) return false;
-    y.constant[i] = a->constant[ia] + sign * b->constant[ib];
+    // Wrapping, as these may be any numbers of a file.
+    sums[i] = static_cast<int64_t>(static_cast<uint64_t>((*a->constant)[ia]) +
+                                   static_cast<uint64_t>(sign) * static_cast<uint64_t>((*b->constant)[ib]));
   }
-  f.state(node.outputs[0], std::move(y));
+  f.state(node.outputs[0],
+          IndexVector{valid, position, std::make_shared<const std::vector<int64_t>>(std::move(sums))});
   return true;
 }
 
@@ -78,9 +90,9 @@ bool sub(Fuser& f, const Node& node) {
 
 // Element i·T - 1 + batch_valid_length - input_position: the row of slot i's last valid token.
 bool is_last_row(const Fuser& f, const IndexVector& x) {
-  if (x.valid != 1 || x.position != -1 || x.constant.size() != static_cast<size_t>(f.batch)) return false;
-  for (size_t i = 0; i < x.constant.size(); ++i) {
-    if (x.constant[i] != static_cast<int64_t>(i) * f.tokens - 1) return false;
+  if (x.valid != 1 || x.position != -1 || x.constant->size() != static_cast<size_t>(f.batch)) return false;
+  for (size_t i = 0; i < x.constant->size(); ++i) {
+    if ((*x.constant)[i] != static_cast<int64_t>(i) * f.tokens - 1) return false;
   }
   return true;
 }
@@ -159,9 +171,9 @@ std::span<const NamedRule> index_rules() {
 
 bool is_positions(const Fuser& fuser, const IndexVector& index) {
   if (index.valid != 0 || index.position != 1) return false;
-  if (index.constant.size() != static_cast<size_t>(fuser.rows())) return false;
-  for (size_t i = 0; i < index.constant.size(); ++i) {
-    if (index.constant[i] != static_cast<int64_t>(i) % fuser.tokens) return false;
+  if (index.constant->size() != static_cast<size_t>(fuser.rows())) return false;
+  for (size_t i = 0; i < index.constant->size(); ++i) {
+    if ((*index.constant)[i] != static_cast<int64_t>(i) % fuser.tokens) return false;
   }
   return true;
 }

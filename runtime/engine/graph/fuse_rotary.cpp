@@ -39,6 +39,11 @@ bool join(Fuser& f, const Node& node) {
   return true;
 }
 
+// Tables for every position of the caches.
+bool covers_caches(const Fuser& f, ValueId table) {
+  return f.dims(table)[0] >= f.cache_dims(0)[2];
+}
+
 // [B, H, T, D] times the table rows as [B, 1, T, D].
 bool times_table(Fuser& f, const Node& node) {
   RotaryTerm term;
@@ -70,7 +75,7 @@ bool sum(Fuser& f, const Node& node) {
   }
   const RotaryTerm& cos = p.a->is_rotated ? *p.b : *p.a;
   const RotaryTerm& sin = p.a->is_rotated ? *p.a : *p.b;
-  if (f.dims(cos.table) != f.dims(sin.table)) return false;
+  if (f.dims(cos.table) != f.dims(sin.table) || !covers_caches(f, cos.table)) return false;
   f.state(node.outputs[0], f.rotary(cos.x, cos.table, sin.table, node.name));
   return true;
 }
@@ -83,7 +88,7 @@ bool apply(Fuser& f, const Node& node) {
   if (f.integer(node.inputs[5]) != kHalfRotationGathered) return false;
   const auto* cos = f.fact<TableRows>(node.inputs[2]);
   const auto* sin = f.fact<TableRows>(node.inputs[3]);
-  if (!cos || !sin || f.dims(cos->table) != f.dims(sin->table)) return false;
+  if (!cos || !sin || f.dims(cos->table) != f.dims(sin->table) || !covers_caches(f, cos->table)) return false;
   const int64_t size = f.dims(cos->table)[1];
   const Dims gathered{f.rows(), size};
   if (size % 2 != 0 || f.dims(node.inputs[2]) != gathered || f.dims(node.inputs[3]) != gathered) return false;

@@ -2,6 +2,7 @@
 #ifndef MINDIR_LLM_GRAPH_IMPORTER_H_
 #define MINDIR_LLM_GRAPH_IMPORTER_H_
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,10 +16,12 @@ namespace mindir {
 struct Model;
 }
 
-struct InputSpec {
+// An input, output or parameter as the file declares it.
+struct TensorInfo {
   std::string name;
   TensorType type;  // dims may hold -1 (unknown); an unknown rank is {-2}
 };
+using InputSpec = TensorInfo;
 
 // A parsed MindIR file with its weights mapped (not read). Thread-safe once open.
 class ModelFile {
@@ -29,7 +32,12 @@ class ModelFile {
 
   const std::string& path() const;
   const std::vector<InputSpec>& inputs() const;
-  std::vector<std::string> output_names() const;  // from user_info, else the names of the output nodes
+  // Named by user_info.output_names, else after the nodes that are returned; no two share a name.
+  const std::vector<TensorInfo>& outputs() const;
+  std::vector<std::string> output_names() const;
+  const std::vector<TensorInfo>& parameters() const;
+  // Computing primitives by name, each node counted once however often its function is called.
+  const std::map<std::string, int64_t>& operator_counts() const;
 
   // Import for the given input types (all dims known; must agree with inputs()). Throws UNSUPPORTED naming
   // primitive and node, FORMAT for anything inconsistent.

@@ -2,8 +2,10 @@
 
 #include <cstring>
 #include <unordered_map>
+#include <variant>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "kernels/tables.h"
 
 namespace mllm {
@@ -82,19 +84,37 @@ std::vector<ValueId> OpArgs::tuple(size_t i) const {
 namespace {
 
 // One number of a constant tensor, as MindSpore accepts tensors where numbers are declared.
-double constant_number(const OpArgs& args, const Value& v, size_t i, size_t index) {
+std::variant<int64_t, double> constant_number(const OpArgs& args, const Value& v, size_t i, size_t index) {
   const auto* p = static_cast<const uint8_t*>(v.tensor.data) + index * dtype_size(v.type.dtype);
+  const auto read = [p](auto& number) { std::memcpy(&number, p, sizeof number); };
   switch (v.type.dtype) {
-    case DType::Int32:
-      return *reinterpret_cast<const int32_t*>(p);
-    case DType::Int64:
-      return static_cast<double>(*reinterpret_cast<const int64_t*>(p));
+    case DType::Int32: {
+      int32_t n = 0;
+      read(n);
+      return int64_t{n};
+    }
+    case DType::Int64: {
+      int64_t n = 0;
+      read(n);
+      return n;
+    }
     case DType::Bool:
-      return *p != 0;
-    case DType::Float32:
-      return *reinterpret_cast<const float*>(p);
-    case DType::Float64:
-      return *reinterpret_cast<const double*>(p);
+      return int64_t{*p != 0};
+    case DType::Float16: {
+      uint16_t n = 0;
+      read(n);
+      return static_cast<double>(half_to_float(n));
+    }
+    case DType::Float32: {
+      float n = 0;
+      read(n);
+      return static_cast<double>(n);
+    }
+    case DType::Float64: {
+      double n = 0;
+      read(n);
+      return n;
+    }
     default:
       args.unsupported("operand " + std::to_string(i) + ": a constant of type " + dtype_name(v.type.dtype));
   }
@@ -105,7 +125,8 @@ double constant_number(const OpArgs& args, const Value& v, size_t i, size_t inde
 int64_t OpArgs::int_at(size_t i) const {
   const Value& v = operand(*this, i);
   if (v.kind == Value::Kind::Constant && v.tensor.size() == 1) {
-    return static_cast<int64_t>(constant_number(*this, v, i, 0));
+    const auto number = constant_number(*this, v, i, 0);
+    if (const auto* n = std::get_if<int64_t>(&number)) return *n;
   }
   if (v.kind == Value::Kind::Literal) {
     if (const auto* n = std::get_if<int64_t>(&v.literal.value)) return *n;
@@ -116,7 +137,9 @@ int64_t OpArgs::int_at(size_t i) const {
 
 double OpArgs::float_at(size_t i) const {
   const Value& v = operand(*this, i);
-  if (v.kind == Value::Kind::Constant && v.tensor.size() == 1) return constant_number(*this, v, i, 0);
+  if (v.kind == Value::Kind::Constant && v.tensor.size() == 1) {
+    return std::visit([](auto n) { return static_cast<double>(n); }, constant_number(*this, v, i, 0));
+  }
   if (v.kind == Value::Kind::Literal) {
     if (const auto* d = std::get_if<double>(&v.literal.value)) return *d;
     if (const auto* n = std::get_if<int64_t>(&v.literal.value)) return static_cast<double>(*n);
@@ -133,8 +156,12 @@ std::vector<int64_t> OpArgs::ints_at(size_t i) const {
   std::vector<int64_t> out;
   if (v.kind == Value::Kind::Constant && v.type.dims.size() <= 1) {
     const int64_t count = v.tensor.size();
-    for (int64_t k = 0; k < count; ++k)
-      out.push_back(static_cast<int64_t>(constant_number(*this, v, i, static_cast<size_t>(k))));
+    for (int64_t k = 0; k < count; ++k) {
+      const auto number = constant_number(*this, v, i, static_cast<size_t>(k));
+      const auto* n = std::get_if<int64_t>(&number);
+      if (!n) invalid("operand " + std::to_string(i) + " must hold integers only");
+      out.push_back(*n);
+    }
     return out;
   }
   if (v.kind == Value::Kind::Literal) {

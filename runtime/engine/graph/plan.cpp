@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <map>
+#include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 
@@ -9,6 +11,7 @@ namespace mllm {
 namespace {
 
 constexpr size_t kAlignment = 64;
+constexpr size_t kMaxArena = size_t{1} << 47;
 
 size_t align(size_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
@@ -47,6 +50,10 @@ size_t place(std::vector<Block>& blocks) {
       offset = std::max(offset, p->offset + p->bytes);
     }
     b.offset = offset;
+    if (b.bytes > kMaxArena - offset) {
+      throw Error(MLLM_ERROR_OUT_OF_MEMORY,
+                  "out of memory: the intermediate values need more than 2^47 bytes");
+    }
     total = std::max(total, offset + b.bytes);
     placed.insert(std::upper_bound(placed.begin(), placed.end(), &b,
                                    [](const Block* x, const Block* y) { return x->offset < y->offset; }),
@@ -77,7 +84,23 @@ Plan::Plan(Graph graph, ThreadPool& pool) : graph_(std::move(graph)), pool_(pool
       it->second.last = std::max(it->second.last, when);
   };
 
+  // A view of memory that a later node overwrites must keep the old contents, so it becomes a copy. `origin`
+  // looks through every view, copied or not, which errs on the side of copying.
+  std::vector<ValueId> origin(root);
+  std::unordered_map<ValueId, size_t> last_write;  // of an origin: the last node that writes to it in place
+  for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+    const Node& node = graph_.nodes[i];
+    for (const ValueId v : node.outputs) {
+      const ValueId target = graph_.value(v).alias_of;
+      if (target == kNoValue && !is_view(node)) continue;
+      const ValueId source = origin[static_cast<size_t>(target == kNoValue ? node.inputs[0] : target)];
+      origin[static_cast<size_t>(v)] = source;
+      if (target != kNoValue) last_write[source] = i;
+    }
+  }
+
   operators_.reserve(graph_.nodes.size());
+  views_.resize(graph_.nodes.size(), false);
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     const Node& node = graph_.nodes[i];
     const Operator* op = find_operator(node.op);
@@ -91,7 +114,11 @@ Plan::Plan(Graph graph, ThreadPool& pool) : graph_(std::move(graph)), pool_(pool
       const ValueId v = node.outputs[k];
       const Value& value = graph_.value(v);
       ValueId source = value.alias_of;
-      if (source == kNoValue && is_view(node)) source = node.inputs[0];
+      if (source == kNoValue && is_view(node)) {
+        const auto write = last_write.find(origin[static_cast<size_t>(v)]);
+        views_[i] = write == last_write.end() || write->second < i;
+        if (views_[i]) source = node.inputs[0];
+      }
       if (source != kNoValue) {
         root[static_cast<size_t>(v)] = root_of(source);
         touch(v, i, touch);
@@ -123,16 +150,26 @@ Plan::Plan(Graph graph, ThreadPool& pool) : graph_(std::move(graph)), pool_(pool
   }
   // A parameter that a node overwrites in place is state: give this plan a copy of its own, the file stays as
   // it is.
+  std::unordered_set<ValueId> copied;
   for (const auto& [v, r] : shared_) {
     const Value& owner = graph_.value(r);
-    const bool writes = graph_.value(v).alias_of != kNoValue;
-    if (!writes || (owner.kind != Value::Kind::Parameter && owner.kind != Value::Kind::Constant)) continue;
+    if (graph_.value(v).alias_of == kNoValue) continue;
+    for (size_t i = 0; i < graph_.inputs.size(); ++i) {
+      if (graph_.inputs[i] == r && !overwrites_input(i)) overwritten_inputs_.push_back(i);
+    }
+    if (owner.kind != Value::Kind::Parameter && owner.kind != Value::Kind::Constant) continue;
+    if (!copied.insert(r).second) continue;
     Tensor copy = allocate(owner.type.dtype, owner.type.dims);
     std::copy_n(owner.tensor.as<const uint8_t>(), copy.bytes(), copy.as<uint8_t>());
     tensors_[static_cast<size_t>(r)] = copy;
   }
   for (const auto& [v, r] : shared_)
     tensors_[static_cast<size_t>(v)].data = tensors_[static_cast<size_t>(r)].data;
+}
+
+bool Plan::overwrites_input(size_t index) const {
+  return std::find(overwritten_inputs_.begin(), overwritten_inputs_.end(), index) !=
+         overwritten_inputs_.end();
 }
 
 std::vector<Tensor> Plan::run(std::span<const Tensor> inputs) {
@@ -153,7 +190,7 @@ std::vector<Tensor> Plan::run(std::span<const Tensor> inputs, std::span<const Se
   for (const Segment& s : segments) context.rows += s.n;
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     const Node& node = graph_.nodes[i];
-    if (is_view(node)) continue;
+    if (views_[i]) continue;
     operators_[i]->run(OpArgs(graph_, node), context);
   }
   std::vector<Tensor> outputs;

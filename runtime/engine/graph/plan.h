@@ -20,6 +20,8 @@ class Plan {
 
   const Graph& graph() const { return graph_; }
   size_t arena_bytes() const { return arena_bytes_; }
+  // Whether a run writes to the memory bound to this input.
+  bool overwrites_input(size_t index) const;
 
   // Run with inputs bound to caller memory (in graph order, types must equal the graph's). Where a node
   // overwrites a graph input in place, the caller's memory IS overwritten. Outputs are views of the arena, of
@@ -34,9 +36,11 @@ class Plan {
   ThreadPool& pool_;
   size_t arena_bytes_ = 0;
   Tensor arena_;
-  std::vector<const Operator*> operators_;           // by node
-  std::vector<Tensor> tensors_;                      // by ValueId
+  std::vector<const Operator*> operators_;  // by node
+  std::vector<bool> views_;                 // by node: its output is its operand's memory, nothing runs
+  std::vector<Tensor> tensors_;             // by ValueId
   std::vector<std::pair<ValueId, ValueId>> shared_;  // (value, value whose memory it shares)
+  std::vector<size_t> overwritten_inputs_;
   Tensor scratch_;
 };
 

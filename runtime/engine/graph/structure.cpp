@@ -118,10 +118,9 @@ Result to_tensor(const OpArgs& args) {
   return r;
 }
 
-}  // namespace
+using Function = Result (*)(const OpArgs&);
 
-StructuralResult evaluate_structural(const Graph& graph, const Node& node) {
-  using Function = Result (*)(const OpArgs&);
+const std::unordered_map<std::string_view, Function>& table() {
   static const std::unordered_map<std::string_view, Function> kTable = {
       {"MakeTuple", make_tuple},
       {"MakeList", make_tuple},
@@ -144,9 +143,19 @@ StructuralResult evaluate_structural(const Graph& graph, const Node& node) {
       {"TupleToTensor", to_tensor},
       {"ScalarToTensor", to_tensor},
   };
-  const auto it = kTable.find(node.op);
-  if (it == kTable.end()) return {};
+  return kTable;
+}
+
+}  // namespace
+
+StructuralResult evaluate_structural(const Graph& graph, const Node& node) {
+  const auto it = table().find(node.op);
+  if (it == table().end()) return {};
   return it->second(OpArgs(graph, node));
+}
+
+bool is_structural(std::string_view primitive) {
+  return table().contains(primitive);
 }
 
 }  // namespace mllm

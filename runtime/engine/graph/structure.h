@@ -2,6 +2,7 @@
 #ifndef MINDIR_LLM_GRAPH_STRUCTURE_H_
 #define MINDIR_LLM_GRAPH_STRUCTURE_H_
 
+#include <string_view>
 #include <vector>
 
 #include "graph/ir.h"
@@ -19,6 +20,8 @@ struct StructuralResult {
 // Evaluate `node` when its primitive is structural (tuples, Depend, Load, UpdateState, Shape, scalar
 // arithmetic).
 StructuralResult evaluate_structural(const Graph& graph, const Node& node);
+
+bool is_structural(std::string_view primitive);
 
 }  // namespace mllm
 

@@ -63,7 +63,12 @@ Session::Session(const Model& model)
     : model_(model), prefill_(model.prefill(), model.pool()), decode_(model.decode(), model.pool()) {
   const Manifest& m = model.manifest();
   const TensorType type = m.cache_type();
-  for (int32_t i = 0; i < 2 * m.num_layers; ++i) caches_.push_back(allocate(type.dtype, type.dims));
+  // One block, so that caches that do not fit into memory are refused as a whole.
+  const size_t bytes = (nbytes(type.dtype, type.dims) + 63) / 64 * 64;
+  const Tensor block = allocate(DType::UInt8, {2 * int64_t{m.num_layers}, static_cast<int64_t>(bytes)});
+  for (size_t i = 0; i < 2 * static_cast<size_t>(m.num_layers); ++i) {
+    caches_.push_back({type.dtype, type.dims, block.as<uint8_t>() + i * bytes, block.owner});
+  }
   for (Runner* runner : {&prefill_, &decode_}) {
     runner->inputs.insert(runner->inputs.end(), caches_.begin(), caches_.end());
   }
