@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from .network import Shape
 from .tokenizer_training import TOKENIZER_CONFIG
 
-__all__ = ["GENERATION_CONFIG", "write_checkpoint"]
+__all__ = ["GENERATION_CONFIG", "read_weights", "write_checkpoint"]
 
 GENERATION_CONFIG = {"bos_token_id": 1, "eos_token_id": 2, "max_length": 512}
 
@@ -36,6 +36,13 @@ def write_checkpoint(
     _write_json(directory / "config.json", shape.hugging_face_config())
     _write_json(directory / "generation_config.json", GENERATION_CONFIG)
     _write_json(directory / "tokenizer_config.json", TOKENIZER_CONFIG)
+
+
+def read_weights(directory: Path) -> dict[str, NDArray[np.float32]]:
+    """The weights that `write_checkpoint` wrote, as float32."""
+    return {
+        name: values.astype(np.float32) for name, values in load_file(directory / "model.safetensors").items()
+    }
 
 
 def _write_json(path: Path, fields: dict[str, Any]) -> None:

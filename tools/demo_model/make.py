@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .checkpoint_files import write_checkpoint
+from .checkpoint_files import read_weights, write_checkpoint
 from .grammar import stories
 from .network import Shape
 from .tokenizer_training import train_tokenizer
-from .train import Settings, Weights, train
+from .train import ROUNDS, Settings, Weights, train
 
 __all__ = ["main", "make"]
 
@@ -20,10 +20,11 @@ __all__ = ["main", "make"]
 TOKENIZER_STORIES = 6000
 
 
-def make(directory: Path, shape: Shape, settings: Settings) -> float:
+def make(directory: Path, shape: Shape, rounds: Sequence[Settings], first_round: int = 1) -> float:
     """Train tokenizer and network, write the checkpoint folder; returns the held-out loss, nats per token.
 
-    The folder is written anew at every evaluation, so that what was reached survives an interruption.
+    Rounds before `first_round` (counted from 1) are not repeated: the folder holds what they have made. It is
+    written anew at every evaluation, so that what was reached survives an interruption.
     """
 
     def log(line: str) -> None:
@@ -31,10 +32,13 @@ def make(directory: Path, shape: Shape, settings: Settings) -> float:
 
     tokenizer = train_tokenizer(stories(0, TOKENIZER_STORIES), shape.vocab_size)
 
-    def save(weights: Weights, loss: float) -> None:
+    def save(weights: Weights) -> None:
         write_checkpoint(directory, shape, weights, tokenizer)
 
-    _, loss = train(tokenizer, shape, settings, log, save)
+    loss = math.nan
+    for number, settings in enumerate(rounds[first_round - 1 :], first_round):
+        log(f"round {number} of {len(rounds)}")
+        loss = train(tokenizer, shape, settings, log, save, read_weights(directory) if number > 1 else None)
     return loss
 
 
@@ -43,12 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mindir_llm.tools.demo_model", description=__doc__)
     parser.add_argument("outdir", type=Path, help="checkpoint folder to write")
     parser.add_argument(
-        "--steps", type=int, default=Settings.steps, help="training steps (default %(default)s)"
+        "--first-round",
+        type=int,
+        choices=range(1, len(ROUNDS) + 1),
+        default=1,
+        help="go on from the end of the round before, which OUTDIR holds (default %(default)s)",
     )
     chosen = parser.parse_args(arguments)
-    if chosen.steps < 1:
-        parser.error("--steps must be at least 1")
-    loss = make(chosen.outdir, Shape(), dataclasses.replace(Settings(), steps=chosen.steps))
+    if chosen.first_round > 1 and not (chosen.outdir / "model.safetensors").is_file():
+        parser.error(f"{chosen.outdir} holds no model to go on from; leave out --first-round")
+    loss = make(chosen.outdir, Shape(), ROUNDS, chosen.first_round)
     print(f"{chosen.outdir}: held-out loss {loss:.4f} nats per token")
     return 0
 

@@ -17,7 +17,7 @@ from .grammar import stories
 from .network import Shape, TrainingLlama, TrainingLoss
 from .packing import Rows, pack
 
-__all__ = ["HELD_OUT", "Settings", "train"]
+__all__ = ["HELD_OUT", "ROUNDS", "Settings", "Weights", "train"]
 
 # Numbers of stories from here on are never trained on.
 HELD_OUT = 10_000_000
@@ -27,9 +27,10 @@ Weights = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and how fast to train; the defaults made the committed checkpoint."""
+    """One round of training: what it reads, how long and how fast it learns."""
 
     steps: int = 1400
+    first_story: int = 0
     batch: int = 4
     length: int = 288
     peak_rate: float = 2.5e-3
@@ -49,6 +50,14 @@ class Settings:
         return self.final_rate + (self.peak_rate - self.final_rate) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+# Made the committed checkpoint. Every round is a whole training, ending at a low rate and in a usable model;
+# the next one starts from it, as it was written, with stories that are new.
+ROUNDS = (
+    Settings(),
+    Settings(steps=1800, first_story=1_000_000, peak_rate=1.8e-3),
+)
+
+
 def _rows(processor: sentencepiece.SentencePieceProcessor, first: int, settings: Settings, rows: int) -> Rows:
     """Rows of the stories from number `first` on. Three stories are more than enough for a row."""
     return pack((processor.encode(text) for text in stories(first, 3 * rows + 16)), settings.length, rows)
@@ -59,23 +68,28 @@ def train(
     shape: Shape,
     settings: Settings,
     log: Callable[[str], None],
-    save: Callable[[Weights, float], None],
-) -> tuple[Weights, float]:
-    """Train from nothing; returns the weights and their held-out loss, a mean in nats per token.
+    save: Callable[[Weights], None],
+    initial: Weights | None = None,
+) -> float:
+    """One round, from `initial` or from random weights; returns the held-out loss, a mean in nats per token.
 
-    `save` gets both at every evaluation. RuntimeError should training diverge.
+    `save` gets the weights at every evaluation, the last of them after the last step. RuntimeError should
+    training diverge.
     """
-    ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
+    ms.set_context(device_target="CPU")
     ms.set_seed(settings.seed)
     processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer)
     started = time.monotonic()
-    data = _rows(processor, 0, settings, settings.steps * settings.batch)
+    data = _rows(processor, settings.first_story, settings, settings.steps * settings.batch)
     held_out = _rows(processor, HELD_OUT, settings, settings.held_out_rows)
     log(f"data: {data.ids.size} tokens, made in {time.monotonic() - started:.0f} s")
 
     network = TrainingLlama(shape, settings.length, settings.seed)
     loss = TrainingLoss(network, shape.vocab_size)
     parameters = network.trainable_params()
+    if initial is not None:
+        for parameter in parameters:
+            parameter.set_data(Tensor(initial[parameter.name]))
     log(f"parameters: {sum(parameter.size for parameter in parameters)}")
     rates = np.array([settings.rate(step) for step in range(settings.steps)], np.float32)
     # Only matrices decay: norm gains have nothing to gain from being small.
@@ -122,5 +136,5 @@ def train(
         if done % settings.evaluate_every == 0 or done == settings.steps:
             found = held_out_loss()
             log(f"step {done:5d}  held-out loss {found:.4f}")
-            save(network.weights(), found)
-    return network.weights(), found
+            save(network.weights())
+    return found
