@@ -1,6 +1,7 @@
 // The C interface of single graphs.
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -80,7 +81,6 @@ bool all_known(const std::vector<mllm::InputSpec>& inputs) {
 
 struct mllm_graph {
   mllm_graph(const char* path, int threads) : file(mllm::ModelFile::open(path)), pool(threads) {
-    output_names = file->output_names();
     if (all_known(file->inputs())) {
       std::vector<mllm::TensorType> types;
       for (const auto& spec : file->inputs()) types.push_back(spec.type);
@@ -95,23 +95,15 @@ struct mllm_graph {
     s.types = types;
     s.plan = std::make_unique<mllm::Plan>(file->import(types, pool), pool);
     const mllm::Graph& graph = s.plan->graph();
-    for (const mllm::Value& v : graph.values) {
-      mllm::ValueId target = v.alias_of;
-      while (target != mllm::kNoValue && graph.value(target).alias_of != mllm::kNoValue)
-        target = graph.value(target).alias_of;
-      const auto it = std::find(graph.inputs.begin(), graph.inputs.end(), target);
-      if (target == mllm::kNoValue || it == graph.inputs.end()) continue;
-      const mllm::TensorType& type = graph.value(target).type;
-      s.private_inputs.emplace(static_cast<size_t>(it - graph.inputs.begin()),
-                               mllm::allocate(type.dtype, type.dims));
+    for (size_t i = 0; i < graph.inputs.size(); ++i) {
+      if (s.plan->overwrites_input(i))
+        s.private_inputs.emplace(i, mllm::allocate(types[i].dtype, types[i].dims));
     }
-    output_names = graph.output_names;
     current = std::move(s);
   }
 
   std::shared_ptr<const mllm::ModelFile> file;
   mllm::ThreadPool pool;
-  std::vector<std::string> output_names;
   std::optional<Specialization> current;
   std::vector<mllm::Tensor> outputs;  // of the last run
   std::string description;
@@ -152,12 +144,31 @@ mllm::Tensor checked_input(const mllm_graph& graph, size_t index, const mllm_ten
   return t;
 }
 
+// An output that is the memory of an input (a graph that returns what it was given) gets memory of its own:
+// outputs belong to the graph.
+void keep(mllm::Tensor& output, const std::vector<mllm::Tensor>& bound) {
+  const auto* data = output.as<const uint8_t>();
+  const bool borrowed = std::any_of(bound.begin(), bound.end(), [&](const mllm::Tensor& t) {
+    return !std::less<>()(data, t.as<const uint8_t>()) &&
+           std::less<>()(data, t.as<const uint8_t>() + t.bytes());
+  });
+  if (!borrowed) return;
+  mllm::Tensor own = mllm::allocate(output.dtype, output.dims);
+  std::memcpy(own.data, output.data, own.bytes());
+  output = std::move(own);
+}
+
 void run(mllm_graph& graph, const mllm_tensor* inputs, size_t n_inputs, mllm_tensor* outputs,
          size_t n_outputs) {
   const size_t expected = graph.file->inputs().size();
   if (n_inputs != expected) {
     mllm::fail_argument(graph.file->path() + ": the graph has " + std::to_string(expected) + " inputs, got " +
                         std::to_string(n_inputs));
+  }
+  if (n_outputs != graph.file->outputs().size()) {
+    mllm::fail_argument(graph.file->path() + ": the graph has " +
+                        std::to_string(graph.file->outputs().size()) + " outputs, got room for " +
+                        std::to_string(n_outputs));
   }
   std::vector<mllm::Tensor> bound;
   std::vector<mllm::TensorType> types;
@@ -171,13 +182,10 @@ void run(mllm_graph& graph, const mllm_tensor* inputs, size_t n_inputs, mllm_ten
     bound[index].data = own.data;
   }
   graph.outputs = graph.current->plan->run(bound);
-  if (n_outputs != graph.outputs.size()) {
-    mllm::fail_argument(graph.file->path() + ": the graph has " + std::to_string(graph.outputs.size()) +
-                        " outputs, got room for " + std::to_string(n_outputs));
-  }
+  for (mllm::Tensor& t : graph.outputs) keep(t, bound);
   for (size_t i = 0; i < n_outputs; ++i) {
     const mllm::Tensor& t = graph.outputs[i];
-    outputs[i] = {graph.output_names[i].c_str(),
+    outputs[i] = {graph.file->outputs()[i].name.c_str(),
                   static_cast<mllm_dtype>(t.dtype),
                   static_cast<int32_t>(t.dims.size()),
                   t.dims.data(),
@@ -187,34 +195,38 @@ void run(mllm_graph& graph, const mllm_tensor* inputs, size_t n_inputs, mllm_ten
 }
 
 void describe(mllm_graph& graph) {
-  std::string out =
-      "{\"inputs\": [" +
-      joined(graph.file->inputs(), [](const auto& s) { return tensor_json(s.name, s.type, false); }) + "]";
+  const mllm::ModelFile& file = *graph.file;
+  std::map<std::string, int64_t> plan;
+  bool fused = false;
+  size_t arena_bytes = 0;
+  std::vector<mllm::TensorInfo> outputs = file.outputs();
   if (graph.current) {
     const mllm::Graph& g = graph.current->plan->graph();
-    std::vector<size_t> indices(g.outputs.size());
-    for (size_t i = 0; i < indices.size(); ++i) indices[i] = i;
-    std::set<mllm::ValueId> parameters;
-    for (const auto& node : g.nodes) {
-      for (const mllm::ValueId v : node.inputs) {
-        if (g.value(v).kind == mllm::Value::Kind::Parameter) parameters.insert(v);
-      }
-    }
-    mllm::Graph fused = g;
-    const bool is_fused = mllm::fuse(fused);
-    std::map<std::string, int64_t> plan;
-    for (const auto& node : fused.nodes) ++plan[node.op];
-    out +=
-        ", \"outputs\": [" +
-        joined(indices,
-               [&](size_t i) { return tensor_json(g.output_names[i], g.value(g.outputs[i]).type, false); }) +
-        "], \"operators\": " + counts_json(g.operator_counts) + ", \"parameters\": [" +
-        joined(parameters,
-               [&](mllm::ValueId v) { return tensor_json(g.value(v).name, g.value(v).type, true); }) +
-        "], \"fused\": " + (is_fused ? "true" : "false") + ", \"plan\": " + counts_json(plan) +
-        ", \"arena_bytes\": " + std::to_string(graph.current->plan->arena_bytes());
+    for (size_t i = 0; i < outputs.size(); ++i) outputs[i].type = g.value(g.outputs[i]).type;
+    mllm::Graph copy = g;
+    fused = mllm::fuse(copy);
+    for (const auto& node : copy.nodes) ++plan[node.op];
+    arena_bytes = graph.current->plan->arena_bytes();
   }
-  graph.description = out + "}";
+  const auto tensors = [](const std::vector<mllm::TensorInfo>& list, bool with_bytes) {
+    return joined(list, [&](const auto& t) { return tensor_json(t.name, t.type, with_bytes); });
+  };
+  std::string out = "{\"inputs\": [";
+  out += tensors(file.inputs(), false);
+  out += "], \"outputs\": [";
+  out += tensors(outputs, false);
+  out += "], \"operators\": ";
+  out += counts_json(file.operator_counts());
+  out += ", \"parameters\": [";
+  out += tensors(file.parameters(), true);
+  out += "], \"fused\": ";
+  out += fused ? "true" : "false";
+  out += ", \"plan\": ";
+  out += counts_json(plan);
+  out += ", \"arena_bytes\": ";
+  out += std::to_string(arena_bytes);
+  out += '}';
+  graph.description = std::move(out);
 }
 
 }  // namespace
@@ -239,7 +251,7 @@ size_t mllm_graph_input_count(const mllm_graph* graph) {
 }
 
 size_t mllm_graph_output_count(const mllm_graph* graph) {
-  return graph ? graph->output_names.size() : 0;
+  return graph ? graph->file->outputs().size() : 0;
 }
 
 mllm_status mllm_graph_input(const mllm_graph* graph, size_t index, mllm_tensor* info) {
@@ -257,15 +269,14 @@ mllm_status mllm_graph_output(const mllm_graph* graph, size_t index, mllm_tensor
   return mllm::api::guard([&] {
     mllm::api::require(graph, "graph");
     mllm::api::require(info, "info");
-    if (index >= graph->output_names.size())
+    if (index >= graph->file->outputs().size())
       mllm::fail_argument("output " + std::to_string(index) + " does not exist");
-    static const mllm::TensorType kUnknown{mllm::DType::Float32, {-2}};
-    const mllm::TensorType* type = &kUnknown;
+    const mllm::TensorType* type = &graph->file->outputs()[index].type;
     if (graph->current) {
       const mllm::Graph& g = graph->current->plan->graph();
       type = &g.value(g.outputs[index]).type;
     }
-    describe_tensor(graph->output_names[index], *type, info);
+    describe_tensor(graph->file->outputs()[index].name, *type, info);
   });
 }
 

@@ -1,5 +1,8 @@
 #include "base/tensor.h"
 
+#include <unistd.h>
+
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -75,22 +78,38 @@ std::string dims_text(const Dims& dims) {
 int64_t numel(const Dims& dims) {
   constexpr int64_t kLimit = int64_t{1} << 44;  // times 8 bytes: 2^47
   int64_t count = 1;
+  bool empty = false;
   for (const int64_t d : dims) {
     if (d < 0) fail_format("a shape has a negative dimension: " + dims_text(dims));
-    if (d != 0 && count > kLimit / d) fail_format("a shape is too large: " + dims_text(dims));
-    count *= d;
+    // Zeros are left out here, so that strides of an empty tensor cannot overflow either.
+    const int64_t factor = d == 0 ? 1 : d;
+    if (count > kLimit / factor) fail_format("a shape is too large: " + dims_text(dims));
+    count *= factor;
+    empty = empty || d == 0;
   }
-  return count;
+  return empty ? 0 : count;
 }
 
 size_t nbytes(DType dtype, const Dims& dims) {
   return static_cast<size_t>(numel(dims)) * dtype_size(dtype);
 }
 
+namespace {
+
+// Linux grants more memory than there is and kills the process that touches it; ask the machine first.
+size_t physical_memory() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long page_size = ::sysconf(_SC_PAGESIZE);
+  return pages > 0 && page_size > 0 ? static_cast<size_t>(pages) * static_cast<size_t>(page_size) : SIZE_MAX;
+}
+
+}  // namespace
+
 Tensor allocate(DType dtype, const Dims& dims) {
+  static const size_t limit = physical_memory();
   Tensor t{dtype, dims, nullptr, nullptr};
   const size_t size = (t.bytes() + 63) / 64 * 64;
-  void* data = std::aligned_alloc(64, size ? size : 64);
+  void* data = size <= limit ? std::aligned_alloc(64, size ? size : 64) : nullptr;
   if (!data)
     throw Error(MLLM_ERROR_OUT_OF_MEMORY,
                 "out of memory: cannot allocate " + std::to_string(size) + " bytes");

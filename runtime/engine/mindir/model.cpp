@@ -10,6 +10,26 @@ std::string_view text(Bytes bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+// Names end up in messages, JSON and C strings: well-formed UTF-8 (Unicode 15, table 3-7) without NUL.
+bool is_clean_utf8(Bytes s) {
+  size_t i = 0;
+  while (i < s.size()) {
+    const uint8_t lead = s[i++];
+    if (lead == 0) return false;
+    if (lead < 0x80) continue;
+    const size_t more = lead >= 0xf0 ? 3 : lead >= 0xe0 ? 2 : 1;
+    if (lead < 0xc2 || lead > 0xf4 || s.size() - i < more) return false;
+    const uint8_t low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    const uint8_t high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    if (s[i] < low || s[i] > high) return false;
+    for (size_t k = 1; k < more; ++k) {
+      if (s[i + k] < 0x80 || s[i + k] > 0xbf) return false;
+    }
+    i += more;
+  }
+  return true;
+}
+
 class Parser {
  public:
   explicit Parser(std::string_view file) : file_(file) {}
@@ -55,7 +75,11 @@ class Parser {
     if (f.wire_type != 2) r.corrupt("a field has the wrong type");
     return f.bytes;
   }
-  static std::string_view string(const Field& f, const WireReader& r) { return text(message(f, r)); }
+  static std::string_view string(const Field& f, const WireReader& r) {
+    const Bytes bytes = message(f, r);
+    if (!is_clean_utf8(bytes)) r.corrupt("a name is not UTF-8 text");
+    return text(bytes);
+  }
 
   // A repeated number field comes packed (one length-delimited run) or one by one.
   template <class T, class F>
@@ -133,7 +157,7 @@ class Parser {
           a.d = as_double(f.integer);
           break;
         case 5:
-          a.s = string(f, r);
+          a.s = text(message(f, r));
           break;
         case 8:
           repeated(f, r, a.floats, as_float);
@@ -145,7 +169,7 @@ class Parser {
           repeated(f, r, a.ints, as_int);
           break;
         case 11:
-          a.strings.push_back(string(f, r));
+          a.strings.push_back(text(message(f, r)));
           break;
         case 12:
           a.tensors.push_back(tensor(message(f, r)));

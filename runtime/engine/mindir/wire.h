@@ -33,6 +33,8 @@ class WireReader {
     const uint64_t key = varint();
     field.number = static_cast<uint32_t>(key >> 3);
     field.wire_type = static_cast<uint32_t>(key & 7);
+    field.integer = 0;
+    field.bytes = {};
     if (key >> 3 == 0 || key >> 32 != 0) corrupt("bad field number");
     switch (field.wire_type) {
       case 0:

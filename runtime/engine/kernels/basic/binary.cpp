@@ -156,11 +156,38 @@ struct OrOp {
   }
 };
 
-// Both operands have one dtype; a number beside a tensor (x + 1e-5) is a constant of the tensor's dtype.
+struct FloorModOp {  // the result has the sign of the divisor
+  template <class T>
+  static T apply(T a, T b) {
+    if constexpr (std::is_floating_point_v<T>) {
+      const T rest = std::fmod(a, b);
+      return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+    } else if constexpr (std::is_same_v<T, bool>) {
+      return false;
+    } else {
+      if (b == 0) return 0;
+      if constexpr (std::is_signed_v<T>) {
+        if (b == T(-1)) return 0;
+      }
+      const T rest = static_cast<T>(a % b);
+      return rest != 0 && (rest < 0) != (b < 0) ? static_cast<T>(rest + b) : rest;
+    }
+  }
+};
+
+// A number beside a tensor (x + 1e-5) comes as a literal or as a constant of rank 0, whose type may be
+// another: it is rounded to the tensor's.
+bool is_number(const OpArgs& args, size_t i) {
+  if (!args.is_tensor(i)) return true;
+  const size_t other = 1 - i;
+  return args.graph().value(args.node().inputs[i]).kind == Value::Kind::Constant && args.dims(i).empty() &&
+         args.is_tensor(other) && args.dtype(i) != args.dtype(other);
+}
+
 DType common_dtype(const OpArgs& args) {
-  if (!args.is_tensor(0) && !args.is_tensor(1)) args.unsupported("two numbers instead of tensors");
-  const DType dtype = args.dtype(args.is_tensor(0) ? 0 : 1);
-  if (args.is_tensor(0) && args.is_tensor(1) && args.dtype(0) != args.dtype(1)) {
+  if (is_number(args, 0) && is_number(args, 1)) args.unsupported("two numbers instead of tensors");
+  const DType dtype = args.dtype(is_number(args, 0) ? 1 : 0);
+  if (!is_number(args, 0) && !is_number(args, 1) && args.dtype(0) != args.dtype(1)) {
     args.unsupported(std::string("operands of types ") + dtype_name(args.dtype(0)) + " and " +
                      dtype_name(args.dtype(1)));
   }
@@ -169,13 +196,23 @@ DType common_dtype(const OpArgs& args) {
 }
 
 Dims operand_dims(const OpArgs& args, size_t i) {
-  return args.is_tensor(i) ? args.dims(i) : Dims{};
+  return is_number(args, i) ? Dims{} : args.dims(i);
+}
+
+template <class C>
+C number_at(const OpArgs& args, size_t i) {
+  if constexpr (std::is_floating_point_v<C>) {
+    return static_cast<C>(args.float_at(i));
+  } else {
+    return static_cast<C>(args.int_at(i));
+  }
 }
 
 std::vector<TensorType> infer_arithmetic(const OpArgs& args) {
   const DType dtype = common_dtype(args);
   for (size_t i = 0; i < 2; ++i) {
-    if (!args.is_tensor(i)) args.float_at(i);
+    if (!is_number(args, i)) continue;
+    is_float(dtype) ? static_cast<void>(args.float_at(i)) : static_cast<void>(args.int_at(i));
   }
   return {{dtype, broadcast_dims(args, operand_dims(args, 0), operand_dims(args, 1))}};
 }
@@ -198,11 +235,11 @@ void run_typed(const OpArgs& args, const RunContext& context) {
   In numbers[2];
   Dims strides[2];
   for (size_t i = 0; i < 2; ++i) {
-    if (args.is_tensor(i)) {
+    if (!is_number(args, i)) {
       sources[i] = context.in(args.node(), i).as<const In>();
       strides[i] = broadcast_strides(args.dims(i), out.dims);
     } else {
-      numbers[i] = Element<In>::store(static_cast<C>(args.float_at(i)));
+      numbers[i] = Element<In>::store(number_at<C>(args, i));
       sources[i] = &numbers[i];
       strides[i] = Dims(out.dims.size(), 0);
     }
@@ -242,7 +279,52 @@ void run_arithmetic(const OpArgs& args, const RunContext& context) {
 template <class Op>
 void run_comparison(const OpArgs& args, const RunContext& context) {
   visit_dtype(args, common_dtype(args),
-              [&](auto tag) { run_typed<Op, typename decltype(tag)::type, bool>(args, context); });
+              [&](auto tag) { run_typed<Op, typename decltype(tag)::type, Bool>(args, context); });
+}
+
+// Muls and Divs: a tensor and a number. An integer tensor becomes float32 where the result would not be an
+// integer.
+bool widens(const OpArgs& args, bool division) {
+  if (is_float(args.dtype(0))) return false;
+  if (args.is_tensor(1)) return division || is_float(args.dtype(1));
+  const auto& number = args.graph().value(args.node().inputs[1]).literal.value;
+  return division || std::holds_alternative<double>(number);
+}
+
+template <bool kDivision>
+std::vector<TensorType> infer_scaled(const OpArgs& args) {
+  if (args.dtype(0) == DType::QInt4x2 || args.dtype(0) == DType::Bool) {
+    args.unsupported(std::string("operand of type ") + dtype_name(args.dtype(0)));
+  }
+  const bool widening = widens(args, kDivision);
+  widening || is_float(args.dtype(0)) ? static_cast<void>(args.float_at(1))
+                                      : static_cast<void>(args.int_at(1));
+  return {{widening ? DType::Float32 : args.dtype(0), args.dims(0)}};
+}
+
+template <bool kDivision>
+void run_scaled(const OpArgs& args, const RunContext& context) {
+  const Tensor& x = context.in(args.node(), 0);
+  Tensor& out = context.out(args.node(), 0);
+  const int64_t count = out.size();
+  const bool widening = widens(args, kDivision);
+  visit_dtype(args, x.dtype, [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    using C = Compute<T>;
+    if (widening) {
+      const auto number = static_cast<float>(args.float_at(1));
+      for (int64_t i = 0; i < count; ++i) {
+        const auto v = static_cast<float>(Element<T>::load(x.as<const T>()[i]));
+        out.as<float>()[i] = kDivision ? v / number : v * number;
+      }
+      return;
+    }
+    const C number = Element<T>::load(Element<T>::store(number_at<C>(args, 1)));
+    for (int64_t i = 0; i < count; ++i) {
+      const C v = Element<T>::load(x.as<const T>()[i]);
+      out.as<T>()[i] = Element<T>::store(kDivision ? DivOp::apply(v, number) : MulOp::apply(v, number));
+    }
+  });
 }
 
 std::vector<TensorType> infer_select(const OpArgs& args) {
@@ -273,9 +355,8 @@ void run_select(const OpArgs& args, const RunContext& context) {
 
 std::vector<TensorType> infer_masked_fill(const OpArgs& args) {
   if (args.dtype(1) != DType::Bool) args.unsupported("a mask that is not bool");
-  if (args.is_tensor(2) && (args.dtype(2) != args.dtype(0) || numel(args.dims(2)) != 1))
-    args.unsupported("a fill value that is not one number of the same type");
-  if (!args.is_tensor(2)) args.float_at(2);
+  if (args.is_tensor(2) && numel(args.dims(2)) != 1) args.unsupported("a fill value that is not one number");
+  if (!args.is_tensor(2) || args.dtype(2) != args.dtype(0)) args.float_at(2);
   return {{args.dtype(0), broadcast_dims(args, args.dims(0), args.dims(1))}};
 }
 
@@ -287,8 +368,9 @@ void run_masked_fill(const OpArgs& args, const RunContext& context) {
     using T = typename decltype(tag)::type;
     const T* x = context.in(args.node(), 0).as<const T>();
     const auto* mask = context.in(args.node(), 1).as<const uint8_t>();
-    const T fill = args.is_tensor(2) ? *context.in(args.node(), 2).as<const T>()
-                                     : Element<T>::store(static_cast<Compute<T>>(args.float_at(2)));
+    const bool same_type = args.is_tensor(2) && args.dtype(2) == args.dtype(0);
+    const T fill = same_type ? *context.in(args.node(), 2).as<const T>()
+                             : Element<T>::store(static_cast<Compute<T>>(args.float_at(2)));
     Walker<2> walk(out.dims, strides);
     const int64_t total = out.size();
     for (int64_t i = 0; i < total; ++i) {
@@ -312,11 +394,15 @@ constexpr Operator kTable[] = {
     arithmetic<SubOp>("Sub"),
     arithmetic<MulOp>("Mul"),
     arithmetic<FloorDivOp>("FloorDiv"),
+    arithmetic<FloorModOp>("FloorMod"),
+    arithmetic<FloorModOp>("RemainderTensorScalar"),
     arithmetic<MinimumOp>("Minimum"),
     arithmetic<MaximumOp>("Maximum"),
     arithmetic<PowOp>("Pow"),
     {"Div", infer_float_arithmetic, run_arithmetic<DivOp>},
     {"RealDiv", infer_float_arithmetic, run_arithmetic<DivOp>},
+    {"Muls", infer_scaled<false>, run_scaled<false>},
+    {"Divs", infer_scaled<true>, run_scaled<true>},
     comparison<EqualOp>("Equal"),
     comparison<NotEqualOp>("NotEqual"),
     comparison<GreaterOp>("Greater"),

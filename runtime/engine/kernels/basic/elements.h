@@ -17,6 +17,10 @@ struct Half {
 struct BFloat {
   uint16_t bits;
 };
+// A byte of a bool tensor. Files may hold any value, which a C++ bool must not; every value but 0 is true.
+struct Bool {
+  uint8_t bits;
+};
 
 template <class T>
 struct Element {
@@ -35,6 +39,13 @@ struct Element<BFloat> {
   using Compute = float;
   static float load(BFloat v) { return bfloat_to_float(v.bits); }
   static BFloat store(float v) { return {float_to_bfloat(v)}; }
+};
+
+template <>
+struct Element<Bool> {
+  using Compute = bool;
+  static bool load(Bool v) { return v.bits != 0; }
+  static Bool store(bool v) { return {v}; }
 };
 
 template <class T>
@@ -59,7 +70,7 @@ template <class F>
 void visit_dtype(const OpArgs& args, DType dtype, F&& f) {
   switch (dtype) {
     case DType::Bool:
-      return f(TypeTag<bool>{});
+      return f(TypeTag<Bool>{});
     case DType::Int8:
       return f(TypeTag<int8_t>{});
     case DType::UInt8:
@@ -120,6 +131,9 @@ void visit_size(size_t element_bytes, F&& f) {
       return f(TypeTag<uint64_t>{});
   }
 }
+
+// The type that a constant names with MindSpore's TypeId number.
+DType dtype_of_type_id(const OpArgs& args, int64_t id);
 
 // Negative axes count from the end; out of range is an error of the file.
 inline size_t checked_axis(const OpArgs& args, int64_t axis, size_t rank) {

@@ -47,11 +47,26 @@ std::vector<TensorType> infer_reduce(const OpArgs& args) {
   return {{args.dtype(0), reduced_dims(args, reduced_axes(args, 1))}};
 }
 
-// The *Ext forms take a result type as fourth operand.
+// The *Ext forms take a result type as fourth operand; without one, a sum or product of integers is int64.
 std::vector<TensorType> infer_reduce_ext(const OpArgs& args) {
-  if (args.count() > 3 && !args.is_none(3)) args.unsupported("a result type of its own");
-  if (!is_float(args.dtype(0))) args.unsupported("a sum of integers, which widens");
-  return infer_reduce(args);
+  std::vector<TensorType> types = infer_reduce(args);
+  if (args.count() > 3 && !args.is_none(3)) {
+    types[0].dtype = dtype_of_type_id(args, args.int_at(3));
+  } else if (args.node().op != "MeanExt" && !is_float(types[0].dtype)) {
+    types[0].dtype = DType::Int64;
+  }
+  const bool widened = types[0].dtype == DType::Int64 && is_integer(args.dtype(0));
+  if (types[0].dtype != args.dtype(0) && !widened)
+    args.unsupported(std::string("a result of type ") + dtype_name(types[0].dtype));
+  if (args.node().op == "MeanExt" && !is_float(args.dtype(0))) args.unsupported("a mean of integers");
+  return types;
+}
+
+// Max and Min reduce everything.
+std::vector<TensorType> infer_reduce_all(const OpArgs& args) {
+  if (args.dtype(0) == DType::QInt4x2 || args.dtype(0) == DType::Bool)
+    args.unsupported(std::string("operand of type ") + dtype_name(args.dtype(0)));
+  return {{args.dtype(0), {}}};
 }
 
 struct Sum {
@@ -134,7 +149,7 @@ void run_reduce(const OpArgs& args, const RunContext& context) {
   constexpr bool kOrdered = std::is_same_v<R, Max> || std::is_same_v<R, Min>;
   visit_dtype(args, x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, bool>) {
+    if constexpr (!std::is_same_v<T, Bool>) {
       using A = Accumulator<T, kOrdered>;
       Walker<1> outer(kept_dims, kept);
       for (int64_t o = 0; o < outer_count; ++o) {
@@ -150,7 +165,11 @@ void run_reduce(const OpArgs& args, const RunContext& context) {
                       !std::is_floating_point_v<Compute<T>>) {
           result = inner_count ? static_cast<A>(static_cast<int64_t>(sum) / inner_count) : 0;
         }
-        y.as<T>()[o] = Element<T>::store(static_cast<Compute<T>>(result));
+        if (y.dtype == x.dtype) {
+          y.as<T>()[o] = Element<T>::store(static_cast<Compute<T>>(result));
+        } else {  // widened
+          y.as<int64_t>()[o] = static_cast<int64_t>(result);
+        }
         outer.step();
       }
     }
@@ -207,7 +226,8 @@ std::vector<TensorType> infer_cumsum(const OpArgs& args) {
   if (!is_float(args.dtype(0)) && args.dtype(0) != DType::Int32 && args.dtype(0) != DType::Int64)
     args.unsupported("this operand type");
   checked_axis(args, args.int_at(1), args.dims(0).size());
-  if (args.bool_at(2) || args.bool_at(3)) args.unsupported("exclusive or reverse sums");
+  args.bool_at(2);
+  args.bool_at(3);
   return {args.type(0)};
 }
 
@@ -218,16 +238,20 @@ void run_cumsum(const OpArgs& args, const RunContext& context) {
   const int64_t inner = row_major_strides(x.dims)[axis];
   const int64_t size = x.dims[axis];
   const int64_t lines = size ? x.size() / size : 0;
+  const bool exclusive = args.bool_at(2);
+  const bool reverse = args.bool_at(3);
   visit_dtype(args, x.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, bool>) {
+    if constexpr (!std::is_same_v<T, Bool>) {
       using A = Accumulator<T, false>;
       for (int64_t i = 0; i < lines; ++i) {
         const int64_t start = i / inner * inner * size + i % inner;
         A sum = 0;
-        for (int64_t k = 0; k < size; ++k) {
-          sum += static_cast<A>(Element<T>::load(x.as<const T>()[start + k * inner]));
-          y.as<T>()[start + k * inner] = Element<T>::store(static_cast<Compute<T>>(sum));
+        for (int64_t step = 0; step < size; ++step) {
+          const int64_t at = start + (reverse ? size - 1 - step : step) * inner;
+          const A before = sum;
+          sum += static_cast<A>(Element<T>::load(x.as<const T>()[at]));
+          y.as<T>()[at] = Element<T>::store(static_cast<Compute<T>>(exclusive ? before : sum));
         }
       }
     }
@@ -240,7 +264,10 @@ constexpr Operator kTable[] = {
     {"ReduceMax", infer_reduce, run_reduce<Max>},
     {"ReduceMin", infer_reduce, run_reduce<Min>},
     {"ReduceProd", infer_reduce, run_reduce<Prod>},
+    {"Max", infer_reduce_all, run_reduce<Max>},
+    {"Min", infer_reduce_all, run_reduce<Min>},
     {"SumExt", infer_reduce_ext, run_reduce<Sum>},
+    {"ProdExt", infer_reduce_ext, run_reduce<Prod>},
     {"MeanExt", infer_reduce_ext, run_reduce<Mean>},
     {"Argmax", infer_argmax, run_argmax},
     {"CumSum", infer_cumsum, run_cumsum},

@@ -6,6 +6,40 @@
 #include "kernels/basic/groups.h"
 
 namespace mllm {
+
+DType dtype_of_type_id(const OpArgs& args, int64_t id) {
+  switch (id) {
+    case 30:
+      return DType::Bool;
+    case 32:
+      return DType::Int8;
+    case 33:
+      return DType::Int16;
+    case 34:
+      return DType::Int32;
+    case 35:
+      return DType::Int64;
+    case 37:
+      return DType::UInt8;
+    case 38:
+      return DType::UInt16;
+    case 39:
+      return DType::UInt32;
+    case 40:
+      return DType::UInt64;
+    case 42:
+      return DType::Float16;
+    case 43:
+      return DType::Float32;
+    case 44:
+      return DType::Float64;
+    case 45:
+      return DType::BFloat16;
+    default:
+      args.unsupported("type id " + std::to_string(id));
+  }
+}
+
 namespace {
 
 std::vector<TensorType> infer_same(const OpArgs& args) {
@@ -149,40 +183,6 @@ void run_not(const OpArgs& args, const RunContext& context) {
     y.as<uint8_t>()[i] = context.in(args.node(), 0).as<const uint8_t>()[i] == 0;
 }
 
-// MindSpore's TypeId numbers, as they appear in constants.
-DType dtype_of_type_id(const OpArgs& args, int64_t id) {
-  switch (id) {
-    case 30:
-      return DType::Bool;
-    case 32:
-      return DType::Int8;
-    case 33:
-      return DType::Int16;
-    case 34:
-      return DType::Int32;
-    case 35:
-      return DType::Int64;
-    case 37:
-      return DType::UInt8;
-    case 38:
-      return DType::UInt16;
-    case 39:
-      return DType::UInt32;
-    case 40:
-      return DType::UInt64;
-    case 42:
-      return DType::Float16;
-    case 43:
-      return DType::Float32;
-    case 44:
-      return DType::Float64;
-    case 45:
-      return DType::BFloat16;
-    default:
-      args.unsupported("type id " + std::to_string(id));
-  }
-}
-
 std::vector<TensorType> infer_cast(const OpArgs& args) {
   if (args.dtype(0) == DType::QInt4x2) args.unsupported("operand of type qint4x2");
   return {{dtype_of_type_id(args, args.int_at(1)), args.dims(0)}};
@@ -225,7 +225,30 @@ void run_cast(const OpArgs& args, const RunContext& context) {
   });
 }
 
+// ClampScalar(x, low or None, high or None)
+std::vector<TensorType> infer_clamp(const OpArgs& args) {
+  for (size_t i = 1; i < 3; ++i) {
+    if (!args.is_none(i))
+      is_float(args.dtype(0)) ? static_cast<void>(args.float_at(i)) : static_cast<void>(args.int_at(i));
+  }
+  return infer_same(args);
+}
+
+void run_clamp(const OpArgs& args, const RunContext& context) {
+  map_any(args, context, [&](auto v) {
+    using C = decltype(v);
+    const auto number = [&](size_t i) {
+      if constexpr (std::is_floating_point_v<C>) return static_cast<C>(args.float_at(i));
+      return static_cast<C>(args.int_at(i));
+    };
+    if (!args.is_none(1) && v < number(1)) v = number(1);
+    if (!args.is_none(2) && v > number(2)) v = number(2);
+    return v;
+  });
+}
+
 constexpr Operator kTable[] = {
+    {"ClampScalar", infer_clamp, run_clamp},
     {"Sqrt", infer_float, run_sqrt},
     {"Rsqrt", infer_float, run_rsqrt},
     {"Exp", infer_float, run_exp},
