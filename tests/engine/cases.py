@@ -139,7 +139,7 @@ def binary(
             x = values(draw(shapes(1, 3)), dtype, draw(seeds), special=special)
             return Case(f"{name} number {number}", lambda: cells.Call(operator, number), (x,), bound)
         a, b = (values(shape, dtype, draw(seeds), special=special) for shape in draw(broadcastable(2)))
-        if name == "FloorDiv":  # division of integers by zero is not defined
+        if name in ("FloorDiv", "FloorMod"):  # division of integers by zero is not defined
             b = np.where(b == 0, np.array(3, dtype), b)
         return Case(name, lambda: cells.Call(operator), (a, b), bound)
 
@@ -165,6 +165,63 @@ def unary(
         return Case(type(operator).__name__, lambda: cells.Call(operator), (x,), bound, truth)
 
     return case()
+
+
+def with_number(
+    operator: Callable[..., Any], dtypes: Sequence[str], numbers: Sequence[Any], bound: Bound = None
+) -> CaseStrategy:
+    """operator(tensor, number), for primitives whose second operand is always a Python number."""
+
+    @st.composite
+    def case(draw: Draw) -> Case:
+        dtype = draw(st.sampled_from(dtypes))
+        number = draw(
+            st.sampled_from([n for n in numbers if dtype.startswith("float") or isinstance(n, int)])
+        )
+        x = values(draw(shapes(1, 3)), dtype, draw(seeds), special=False)
+        return Case(f"{type(operator).__name__} {number}", lambda: cells.Call(operator, number), (x,), bound)
+
+    return case()
+
+
+@st.composite
+def clamp_scalar(draw: Draw) -> Case:
+    dtype = draw(st.sampled_from(["float32", "int32"]))
+    low, high = draw(st.sampled_from([(-1, 2), (None, 1), (0, None), (3, -3)]))
+    if dtype == "float32":
+        low, high = (None if end is None else end + 0.25 for end in (low, high))
+    x = values(draw(shapes(1, 3)), dtype, draw(seeds), special=False)
+    return Case(f"ClampScalar {low} {high}", lambda: cells.Call(gen.ClampScalar(), low, high), (x,))
+
+
+@st.composite
+def full_reduction(draw: Draw, operator: Callable[..., Any]) -> Case:
+    x = values(draw(shapes(1, 4)), draw(st.sampled_from(["float32", "int32"])), draw(seeds), special=False)
+    return Case(type(operator).__name__, lambda: cells.Call(operator), (x,))
+
+
+@st.composite
+def product_ext(draw: Draw) -> Case:
+    x = values(draw(shapes(1, 4)), "float32", draw(seeds), special=False)
+    axis, keep = draw(st.one_of(st.none(), st.integers(-x.ndim, x.ndim - 1))), draw(st.booleans())
+    keep = keep and axis is not None
+    cell = lambda: cells.Call(gen.ProdExt(), axis, keep, None)  # noqa: E731
+    return Case(f"ProdExt {axis} {keep}", cell, (x,), ulps(x.size))
+
+
+@st.composite
+def dense(draw: Draw) -> Case:
+    k, n = (draw(st.sampled_from([1, 2, 5, 17, 33])) for _ in range(2))
+    x = values((*draw(shapes(1, 2)), k), "float32", draw(seeds), 1.0, False)
+    w, b = (
+        values((n, k), "float32", draw(seeds), 1.0, False),
+        values((n,), "float32", draw(seeds), 1.0, False),
+    )
+    size = np.abs(x.astype(np.float64)) @ np.abs(w.astype(np.float64)).T + np.abs(b)
+    bound = _at_least((k + 2) * np.finfo("float32").eps * size)
+    if draw(st.booleans()):
+        return Case("Dense", lambda: cells.Call(gen.Dense()), (x, w, b), bound)
+    return Case("Dense without bias", lambda: cells.Call(gen.Dense(), None), (x, w), bound)
 
 
 @st.composite
@@ -346,13 +403,6 @@ def tile(draw: Draw) -> Case:
 def same_tensor(draw: Draw, operator: Callable[..., Any], dtypes: Sequence[str] = MOVED) -> Case:
     x = values(draw(shapes(1, 4)), draw(st.sampled_from(dtypes)), draw(seeds))
     return Case(type(operator).__name__, lambda: cells.Call(operator), (x,))
-
-
-@st.composite
-def tensor_move(draw: Draw) -> Case:
-    """MindSpore inserts TensorMove where a parameter is written before an older value of it is returned."""
-    state, *inputs = draw(scatter_parts())
-    return Case("TensorMove", lambda: cells.UpdateAndKeepOld(ops.ScatterUpdate(), state), tuple(inputs))
 
 
 @st.composite
@@ -636,6 +686,11 @@ STRATEGIES: dict[str, CaseStrategy] = {
     "Div": binary(ops.Div(), ("float16", "float32", "float64"), special=False),
     "RealDiv": binary(ops.RealDiv(), ("float16", "float32", "float64"), special=False),
     "FloorDiv": binary(ops.FloorDiv(), ("float32", "int32", "int64"), special=False),
+    "FloorMod": binary(ops.FloorMod(), ("float32", "int32", "int64"), special=False),
+    "RemainderTensorScalar": with_number(gen.RemainderTensorScalar(), ("float32", "int32"), (3, -4, 1.5)),
+    "Muls": with_number(gen.Muls(), ("float16", "float32", "int32"), (3, -4, 0.3)),
+    "Divs": with_number(gen.Divs(), ("float16", "float32"), (3, -4, 0.3)),
+    "ClampScalar": clamp_scalar(),
     "Minimum": binary(ops.Minimum(), ("float16", "float32", "int32", "int64")),
     "Maximum": binary(ops.Maximum(), ("float16", "float32", "int32", "int64")),
     "Pow": binary(ops.Pow(), ("float32",), ulps(4), special=False),
@@ -655,7 +710,7 @@ STRATEGIES: dict[str, CaseStrategy] = {
     "Log": unary(ops.Log(), UNARY_FLOATS, approximately(1e-4), positive=True, special=False, truth=np.log),
     "Sin": unary(ops.Sin(), UNARY_FLOATS, approximately(1e-5), special=False, truth=np.sin),
     "Cos": unary(ops.Cos(), UNARY_FLOATS, approximately(1e-5), special=False, truth=np.cos),
-    "Tanh": unary(ops.Tanh(), UNARY_FLOATS, approximately(3e-5), special=False, truth=np.tanh),
+    "Tanh": unary(ops.Tanh(), UNARY_FLOATS, approximately(2e-4), special=False, truth=np.tanh),
     "Erf": unary(ops.Erf(), UNARY_FLOATS, ulps(4)),
     "Reciprocal": unary(ops.Reciprocal(), UNARY_FLOATS, approximately(1e-7)),
     "Floor": unary(ops.Floor(), UNARY_FLOATS),
@@ -676,7 +731,6 @@ STRATEGIES: dict[str, CaseStrategy] = {
     "Reshape": reshape(),
     "Flatten": same_tensor(ops.Flatten()),
     "Identity": same_tensor(ops.Identity()),
-    "TensorMove": tensor_move(),
     "TensorCopySlices": tensor_copy_slices(),
     "Transpose": transpose(),
     "BroadcastTo": broadcast_to(),
@@ -699,6 +753,9 @@ STRATEGIES: dict[str, CaseStrategy] = {
     "ReduceMax": reduction(lambda keep: ops.ReduceMax(keep), ("float16", "float32", "int32"), exact=True),
     "ReduceMin": reduction(lambda keep: ops.ReduceMin(keep), ("float16", "float32", "int32"), exact=True),
     "ReduceProd": reduction(lambda keep: ops.ReduceProd(keep), ("float32", "int32"), exact=False),
+    "Max": full_reduction(gen.Max()),
+    "Min": full_reduction(gen.Min()),
+    "ProdExt": product_ext(),
     "SumExt": reduction_ext(gen.SumExt(), ("float32",)),
     "MeanExt": reduction_ext(gen.MeanExt(), ("float32",)),
     "Softmax": softmax(lambda axis: ops.Softmax(axis), UNARY_FLOATS),
@@ -707,6 +764,7 @@ STRATEGIES: dict[str, CaseStrategy] = {
     "BatchMatMulExt": batch_matmul_ext(),
     "BatchMatMul": product(lambda a, b: ops.BatchMatMul(a, b), 2, UNARY_FLOATS),
     "MatMulExt": matmul_ext(),
+    "Dense": dense(),
     "TopK": top_k(),
     "Argmax": arg_max(),
     "CumSum": cum_sum(),

@@ -27,7 +27,7 @@ EXAMPLES = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 4
 KERNELS = Path(__file__).resolve().parents[2] / "runtime" / "engine" / "kernels" / "basic"
 
 # Primitives with a test of their own below.
-ELSEWHERE = {"Range", "ZerosLike", "OnesLike"}
+ELSEWHERE = {"Range", "ZerosLike", "OnesLike", "TensorMove"}
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,20 @@ def test_dynamic_dimension(cell: type[ms.nn.Cell], folder: Path) -> None:
             np.testing.assert_array_equal(result, expected)
         wanted = "Range" if cell is cells.RowNumbers else cell.__name__
         assert wanted in graph.describe()["operators"]
+
+
+def test_an_old_value_of_a_written_parameter(folder: Path) -> None:
+    """MindSpore inserts TensorMove where a value is returned after the parameter it came from is written."""
+    state = np.arange(6, dtype=np.float32).reshape(3, 2)
+    net = cells.UpdateAndKeepOld(ms.ops.ScatterUpdate(), state)
+    inputs = [np.array([1], np.int32), np.full((1, 2), -1, np.float32)]
+    tensors = [Tensor(x) for x in inputs]
+    path = export(net, tensors, folder)
+    wanted = flatten(net(*tensors))
+    with Graph(path) as graph:
+        assert "TensorMove" in graph.describe()["operators"]
+        for actual, expected in zip(graph.run(inputs).values(), wanted, strict=True):
+            np.testing.assert_array_equal(actual, expected)
 
 
 def test_every_primitive_of_the_engine_is_tested() -> None:
