@@ -56,7 +56,7 @@ test-python: setup
 # Leak checking is off for Python, which never frees its own interned objects.
 test-asan: setup
 	mkdir -p build
-	$(CMAKE) -S . -B build/asan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo -DMLLM_SANITIZE=address,undefined > build/asan-configure.log
+	$(CMAKE) -S . -B build/asan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DMLLM_SANITIZE=address,undefined > build/asan-configure.log
 	$(BIN)/cmake --build build/asan -j $(JOBS)
 	$(BIN)/ctest --test-dir build/asan/runtime/engine --output-on-failure
 	MINDIR_LLM_LIBRARY=$(abspath build/asan/runtime/engine/libmindir_llm.so) \
@@ -65,7 +65,7 @@ test-asan: setup
 
 test-tsan: setup
 	mkdir -p build
-	$(CMAKE) -S . -B build/tsan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo -DMLLM_SANITIZE=thread > build/tsan-configure.log
+	$(CMAKE) -S . -B build/tsan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DMLLM_SANITIZE=thread > build/tsan-configure.log
 	$(BIN)/cmake --build build/tsan -j $(JOBS)
 	$(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R 'thread|session'
 
