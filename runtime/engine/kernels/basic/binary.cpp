@@ -161,7 +161,8 @@ struct FloorModOp {  // the result has the sign of the divisor
   static T apply(T a, T b) {
     if constexpr (std::is_floating_point_v<T>) {
       const T rest = std::fmod(a, b);
-      return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
+      if (rest == 0) return 0;
+      return (rest < 0) != (b < 0) ? rest + b : rest;
     } else if constexpr (std::is_same_v<T, bool>) {
       return false;
     } else {
@@ -227,20 +228,25 @@ std::vector<TensorType> infer_comparison(const OpArgs& args) {
   return {{DType::Bool, infer_arithmetic(args)[0].dims}};
 }
 
+// MindSpore's float16 Mul and Div keep a number in float32; the other operators round it to the tensor's
+// type.
+template <class Op>
+constexpr bool keeps_number = std::is_same_v<Op, MulOp> || std::is_same_v<Op, DivOp>;
+
 template <class Op, class In, class Out>
-void run_typed(const OpArgs& args, const RunContext& context) {
+void run_typed(const OpArgs& args, const RunContext& context, bool exact_number) {
   using C = Compute<In>;
   Tensor& out = context.out(args.node(), 0);
-  const In* sources[2];
-  In numbers[2];
+  const In* sources[2] = {};
+  C numbers[2] = {};
   Dims strides[2];
   for (size_t i = 0; i < 2; ++i) {
     if (!is_number(args, i)) {
       sources[i] = context.in(args.node(), i).as<const In>();
       strides[i] = broadcast_strides(args.dims(i), out.dims);
     } else {
-      numbers[i] = Element<In>::store(number_at<C>(args, i));
-      sources[i] = &numbers[i];
+      numbers[i] = number_at<C>(args, i);
+      if (!exact_number) numbers[i] = Element<In>::load(Element<In>::store(numbers[i]));
       strides[i] = Dims(out.dims.size(), 0);
     }
   }
@@ -259,10 +265,12 @@ void run_typed(const OpArgs& args, const RunContext& context) {
   Walker<2> walk(outer, strides);
   Out* y = out.as<Out>();
   for (int64_t row = 0; row < total / inner; ++row, y += inner) {
-    const In* a = sources[0] + walk.offset(0);
-    const In* b = sources[1] + walk.offset(1);
+    const In* a = sources[0] ? sources[0] + walk.offset(0) : nullptr;
+    const In* b = sources[1] ? sources[1] + walk.offset(1) : nullptr;
     for (int64_t i = 0; i < inner; ++i) {
-      y[i] = Element<Out>::store(Op::apply(Element<In>::load(a[i * sa]), Element<In>::load(b[i * sb])));
+      const C x = a ? Element<In>::load(a[i * sa]) : numbers[0];
+      const C z = b ? Element<In>::load(b[i * sb]) : numbers[1];
+      y[i] = Element<Out>::store(Op::apply(x, z));
     }
     walk.step();
   }
@@ -272,14 +280,14 @@ template <class Op>
 void run_arithmetic(const OpArgs& args, const RunContext& context) {
   visit_dtype(args, context.out(args.node(), 0).dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
-    run_typed<Op, T, T>(args, context);
+    run_typed<Op, T, T>(args, context, keeps_number<Op> && args.node().op != "RealDiv");
   });
 }
 
 template <class Op>
 void run_comparison(const OpArgs& args, const RunContext& context) {
   visit_dtype(args, common_dtype(args),
-              [&](auto tag) { run_typed<Op, typename decltype(tag)::type, Bool>(args, context); });
+              [&](auto tag) { run_typed<Op, typename decltype(tag)::type, Bool>(args, context, false); });
 }
 
 // Muls and Divs: a tensor and a number. An integer tensor becomes float32 where the result would not be an

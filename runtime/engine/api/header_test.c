@@ -1,0 +1,22 @@
+/* The public header is C99 and links from C. */
+#include <stdio.h>
+#include <string.h>
+
+#include "include/mindir_llm.h"
+
+int main(void) {
+  mllm_graph* graph = NULL;
+  mllm_sampling_params params;
+  mllm_sampling_params_init(&params);
+  if (mllm_abi_version() != MLLM_ABI_VERSION) return 1;
+  if (params.struct_size != sizeof params) return 2;
+  if (mllm_graph_open("/nonexistent/graph.mindir", 1, &graph) != MLLM_ERROR_IO || graph) return 3;
+  if (!strstr(mllm_last_error(), "graph.mindir")) return 4;
+  if (mllm_graph_open(NULL, 1, &graph) != MLLM_ERROR_INVALID_ARGUMENT) return 5;
+  mllm_graph_close(NULL);
+  mllm_model_close(NULL);
+  mllm_session_close(NULL);
+  mllm_sampler_close(NULL);
+  printf("1 passed, 0 failed\n");
+  return 0;
+}
