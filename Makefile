@@ -11,6 +11,8 @@ JOBS ?= $(shell nproc)
 
 DEMO_CHECKPOINT := tools/demo_model/checkpoint
 DEMO_BUNDLE := build/demo-bundle
+EXPORT := $(BIN)/mindir-llm export $(DEMO_CHECKPOINT)
+TEST_BUNDLES := $(abspath build/test-bundles/cpu-float32):$(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/ascend-a16w8)
 
 .PHONY: demo test setup lint format test-cpp test-python test-asan test-tsan clean
 
@@ -43,31 +45,40 @@ format: setup
 	$(BIN)/ruff format $(PYTHON_SOURCES)
 	find runtime/engine -name '*.h' -o -name '*.cpp' | xargs $(BIN)/clang-format -i
 
-test-cpp: setup
+# Small bundles for the session tests: both op sets, several slots, chunks that do not divide prompts.
+build/test-bundles/.ready: $(VENV)/.ready $(wildcard $(DEMO_CHECKPOINT)/*) $(wildcard export/*.py models/*.py)
+	rm -rf build/test-bundles
+	mkdir -p build/test-bundles
+	$(EXPORT) build/test-bundles/cpu-float32 --dtype float32 --max-seq-len 96 --prefill-chunk 7
+	$(EXPORT) build/test-bundles/cpu-a16w8 --quant a16w8 --batch 3 --max-seq-len 96 --prefill-chunk 8
+	$(EXPORT) build/test-bundles/ascend-a16w8 --target ascend --quant a16w8 --batch 2 --max-seq-len 96 --prefill-chunk 8
+	touch $@
+
+test-cpp: setup build/test-bundles/.ready
 	mkdir -p build
 	$(CMAKE) -S . -B build/cpp -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON > build/cpp-configure.log || (cat build/cpp-configure.log && false)
 	$(BIN)/cmake --build build/cpp -j $(JOBS)
-	$(BIN)/ctest --test-dir build/cpp/runtime/engine --output-on-failure
+	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/cpp/runtime/engine --output-on-failure
 
 test-python: setup
 	$(BIN)/python -m pytest
 
 # The C++ unit tests and the Python tests that drive the engine, with AddressSanitizer and UndefinedBehaviorSanitizer.
 # Leak checking is off for Python, which never frees its own interned objects.
-test-asan: setup
+test-asan: setup build/test-bundles/.ready
 	mkdir -p build
 	$(CMAKE) -S . -B build/asan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DMLLM_SANITIZE=address,undefined > build/asan-configure.log
 	$(BIN)/cmake --build build/asan -j $(JOBS)
-	$(BIN)/ctest --test-dir build/asan/runtime/engine --output-on-failure
+	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/asan/runtime/engine --output-on-failure
 	MINDIR_LLM_LIBRARY=$(abspath build/asan/runtime/engine/libmindir_llm.so) \
 	  LD_PRELOAD="$$($(or $(CXX),c++) -print-file-name=libasan.so) $$($(or $(CXX),c++) -print-file-name=libstdc++.so.6)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/engine tests/runtime
 
-test-tsan: setup
+test-tsan: setup build/test-bundles/.ready
 	mkdir -p build
 	$(CMAKE) -S . -B build/tsan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DMLLM_SANITIZE=thread > build/tsan-configure.log
 	$(BIN)/cmake --build build/tsan -j $(JOBS)
-	$(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R 'thread|session'
+	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R 'thread|session'
 
 clean:
 	rm -rf build $(VENV)
