@@ -75,6 +75,11 @@ def approximately(relative: float) -> Bound:
     return bound
 
 
+def subnormal(expected: Array) -> Any:
+    """Exact, but for results that MindSpore's vector loops flush to zero."""
+    return np.finfo(expected.dtype).tiny if expected.dtype.kind == "f" else 0
+
+
 # ---- drawing inputs
 # ------------------------------------------------------------------------------------------------
 
@@ -244,7 +249,9 @@ def masked_fill(draw: Draw) -> Case:
     inputs = [values(shape, dtype, draw(seeds)), values(mask, "bool", draw(seeds))]
     if draw(st.booleans()):
         return Case("MaskedFill tensor", lambda: cells.Call(ops.MaskedFill()), (*inputs, np.array(-7, dtype)))
-    return Case("MaskedFill number", lambda: cells.Call(ops.MaskedFill(), -7.0), tuple(inputs))
+    # MindSpore takes a number of the tensor's kind only.
+    number = -7 if dtype == "int32" else -7.0
+    return Case("MaskedFill number", lambda: cells.Call(ops.MaskedFill(), number), tuple(inputs))
 
 
 @st.composite
@@ -646,11 +653,10 @@ def batch_matmul_ext(draw: Draw) -> Case:
 
 @st.composite
 def top_k(draw: Draw) -> Case:
-    x = values(
-        draw(shapes(1, 3)), draw(st.sampled_from(["float16", "float32", "int32"])), draw(seeds), special=False
-    )
-    if draw(st.booleans()):  # ties
-        x = (x // 2).astype(x.dtype)
+    # Distinct numbers: which index MindSpore gives first among equals depends on its partial sort.
+    shape, dtype = draw(shapes(1, 3)), draw(st.sampled_from(["float16", "float32", "int32"]))
+    count = int(np.prod(shape))
+    x = (np.random.default_rng(draw(seeds)).permutation(count) - count // 2).reshape(shape).astype(dtype)
     k = draw(st.integers(1, x.shape[-1]))
     return Case(f"TopK {k}", lambda: cells.Call(ops.TopK(sorted=True), k), (x,))
 
@@ -682,7 +688,7 @@ UNARY_FLOATS = ("float16", "float32")
 STRATEGIES: dict[str, CaseStrategy] = {
     "Add": binary(ops.Add(), ("float16", "float32", "float64", "int32", "int64", "int8", "uint8")),
     "Sub": binary(ops.Sub(), ("float16", "float32", "float64", "int32", "int64", "int8", "uint8")),
-    "Mul": binary(ops.Mul(), ("float16", "float32", "float64", "int32", "int64", "int8", "uint8")),
+    "Mul": binary(ops.Mul(), ("float16", "float32", "float64", "int32", "int64", "int8", "uint8"), subnormal),
     "Div": binary(ops.Div(), ("float16", "float32", "float64"), special=False),
     "RealDiv": binary(ops.RealDiv(), ("float16", "float32", "float64"), special=False),
     "FloorDiv": binary(ops.FloorDiv(), ("float32", "int32", "int64"), special=False),
