@@ -92,8 +92,8 @@ inline int run_all() {
 
 #define CHECK_EQ(a, b)                                                                               \
   do {                                                                                               \
-    const auto& check_a = (a);                                                                       \
-    const auto& check_b = (b);                                                                       \
+    const auto check_a = (a);                                                                        \
+    const auto check_b = (b);                                                                        \
     if (!(check_a == check_b)) {                                                                     \
       mllm::testing::report(                                                                         \
           __FILE__, __LINE__,                                                                        \
