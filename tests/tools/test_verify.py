@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BundleMaker
 from mindir_llm.tools.backends import BundleFolder, EngineBackend
 from mindir_llm.tools.verify import Pair, register, verify_bundle
+
+BundleMaker = Callable[..., tuple[Path, Path]]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no tokenizer.model")
 
