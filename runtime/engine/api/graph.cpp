@@ -126,11 +126,13 @@ mllm::Tensor checked_input(const mllm_graph& graph, size_t index, const mllm_ten
   if (given.rank < 0 || given.rank > 16)
     mllm::fail_argument(where + ": rank must be 0 to 16, got " + std::to_string(given.rank));
   if (given.rank > 0 && !given.dims) mllm::fail_argument(where + ": dims must not be NULL");
-  if (static_cast<int>(given.dtype) < 0 || static_cast<int>(given.dtype) > MLLM_DTYPE_UINT64) {
-    mllm::fail_argument(where + ": unknown dtype " + std::to_string(static_cast<int>(given.dtype)));
-  }
+  // A caller in C may pass any number, which a C++ enum must not hold.
+  static_assert(sizeof(mllm_dtype) == sizeof(uint32_t));
+  uint32_t dtype = 0;
+  std::memcpy(&dtype, &given.dtype, sizeof dtype);
+  if (dtype > MLLM_DTYPE_UINT64) mllm::fail_argument(where + ": unknown dtype " + std::to_string(dtype));
   mllm::Tensor t;
-  t.dtype = static_cast<mllm::DType>(given.dtype);
+  t.dtype = static_cast<mllm::DType>(dtype);
   if (given.rank > 0) t.dims.assign(given.dims, given.dims + given.rank);
   for (const int64_t d : t.dims) {
     if (d < 0) mllm::fail_argument(where + ": bad shape " + mllm::dims_text(t.dims));

@@ -98,7 +98,8 @@ TEST(wrong_calls_are_refused) {
   bad.dtype = MLLM_DTYPE_INT32;
   CHECK(refuses(bad));
   bad = good;
-  bad.dtype = static_cast<mllm_dtype>(99);
+  const uint32_t unknown = 99;
+  std::memcpy(&bad.dtype, &unknown, sizeof unknown);
   CHECK(refuses(bad));
   bad = good;
   bad.dims = negative.data();
