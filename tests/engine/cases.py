@@ -80,8 +80,7 @@ def subnormal(expected: Array) -> Any:
     return np.finfo(expected.dtype).tiny if expected.dtype.kind == "f" else 0
 
 
-# ---- drawing inputs
-# ------------------------------------------------------------------------------------------------
+# ---- drawing inputs ----
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -126,8 +125,7 @@ def broadcastable(draw: Draw, count: int) -> list[tuple[int, ...]]:
     return result
 
 
-# ---- element by element
-# --------------------------------------------------------------------------------------------
+# ---- element by element ----
 
 
 def binary(
@@ -271,8 +269,7 @@ def cast(draw: Draw) -> Case:
     return Case(f"Cast {source} to {target}", lambda: cells.Call(ops.Cast(), MSTYPES[target]), (x,))
 
 
-# ---- moving data
-# ---------------------------------------------------------------------------------------------------
+# ---- moving data ----
 
 MOVED = ("float16", "float32", "int8", "int32", "int64", "bool")
 
@@ -422,8 +419,7 @@ def tensor_copy_slices(draw: Draw) -> Case:
     return Case(label, lambda: cells.Call(gen.TensorCopySlices(), (begin,), (end,), (1,)), (x, part))
 
 
-# ---- by index
-# ------------------------------------------------------------------------------------------------------
+# ---- by index ----
 
 
 def indices(shape: Sequence[int], limit: int, dtype: str, seed: int, negative: bool = False) -> Array:
@@ -522,8 +518,7 @@ def scatter_nd_update(draw: Draw) -> Case:
     return Case("ScatterNdUpdate", lambda: cells.Update(ops.ScatterNdUpdate(), state), (index, update))
 
 
-# ---- reductions, products
-# ------------------------------------------------------------------------------------------
+# ---- reductions, products ----
 
 
 def reduction(operator: Callable[[bool], Any], dtypes: Sequence[str], exact: bool) -> CaseStrategy:
@@ -647,8 +642,7 @@ def batch_matmul_ext(draw: Draw) -> Case:
     return Case("BatchMatMulExt", lambda: cells.Call(gen.BatchMatMulExt()), (a, b), bound)
 
 
-# ---- order
-# ---------------------------------------------------------------------------------------------------------
+# ---- order ----
 
 
 @st.composite
