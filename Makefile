@@ -30,7 +30,7 @@ demo: setup
 	rm -rf $(DEMO_BUNDLE)
 	$(BIN)/mindir-llm export $(DEMO_CHECKPOINT) $(DEMO_BUNDLE) --quant a16w8
 	$(BIN)/mindir-llm verify $(DEMO_BUNDLE) --checkpoint $(DEMO_CHECKPOINT)
-	$(BIN)/mindir-llm run $(DEMO_BUNDLE) -p "Once upon a time" --max-tokens 200 --temperature 0
+	$(BIN)/mindir-llm run $(DEMO_BUNDLE) -p "Once upon a time" --max-tokens 300 --temperature 0 --echo
 
 test: lint test-cpp test-python
 
