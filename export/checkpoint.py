@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindir_llm.export.errors import ExportError
 from numpy.typing import DTypeLike, NDArray
+
+from mindir_llm.export.errors import ExportError
 
 __all__ = ["Checkpoint", "TensorEntry", "read_json"]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from mindir_llm.export.errors import ExportError
 from mindir_llm.models.config import LlamaConfig
 
@@ -101,11 +102,12 @@ def trace_llama(
         if error.name != "mindspore":
             raise
         raise ExportError("exporting needs MindSpore: pip install 'mindir-llm[export]'") from None
+    from mindspore import Tensor
+
     from mindir_llm.models.ascend_ops import AscendOperators
     from mindir_llm.models.cpu_ops import CpuOperators
     from mindir_llm.models.graph import GraphShape, OperatorSet
     from mindir_llm.models.llama import LlamaForCausalLM
-    from mindspore import Tensor
 
     shape = GraphShape(batch, tokens, max_seq_len, rotary_rows, dtype, kv_dtype, quantized)
     build: OperatorSet = CpuOperators(shape) if target == "cpu" else AscendOperators(shape)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
+
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.quantize.rtn import quantize_rows
 from mindir_llm.export.trace import ExternalData, ParameterSpec
-from numpy.typing import NDArray
 
 __all__ = ["FileRecord", "Progress", "WeightPlan", "lay_out", "write_weights"]
 

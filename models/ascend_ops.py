@@ -4,11 +4,12 @@ Ascend."""
 from __future__ import annotations
 
 import numpy as np
-from mindir_llm.models.graph import GraphShape, empty_parameter
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 from mindspore.ops import auto_generate as gen
 from mindspore.ops.operations.nn_ops import IncreFlashAttention, PromptFlashAttention
+
+from mindir_llm.models.graph import GraphShape, empty_parameter
 
 __all__ = ["AscendOperators"]
 

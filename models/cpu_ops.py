@@ -8,9 +8,10 @@ kernel for it.
 from __future__ import annotations
 
 import numpy as np
-from mindir_llm.models.graph import GraphShape, empty_parameter
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
+
+from mindir_llm.models.graph import GraphShape, empty_parameter
 
 __all__ = ["CpuOperators"]
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from mindspore import Tensor, nn, ops
+
 from mindir_llm.models.config import LlamaConfig
 from mindir_llm.models.graph import GraphShape, OperatorSet
-from mindspore import Tensor, nn, ops
 
 __all__ = ["LlamaForCausalLM"]
 

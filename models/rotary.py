@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from mindir_llm.models.config import LlamaConfig
 from numpy.typing import NDArray
+
+from mindir_llm.models.config import LlamaConfig
 
 __all__ = ["inverse_frequencies", "rotary_tables"]
 

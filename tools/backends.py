@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from mindir_llm.tools.reference import ReferenceLlama, Storage
 from numpy.typing import NDArray
+
+from mindir_llm.tools.reference import ReferenceLlama, Storage
 
 __all__ = [
     "Backend",

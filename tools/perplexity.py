@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
 from mindir_llm.tools.backends import (
     Backend,
     BundleFolder,
@@ -26,7 +28,6 @@ from mindir_llm.tools.backends import (
     load_encoder,
 )
 from mindir_llm.tools.reference import CheckpointError, ReferenceLlama, log_softmax
-from numpy.typing import NDArray
 
 __all__ = ["Perplexity", "backend_scorer", "perplexity", "read_texts", "reference_scorer"]
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from mindir_llm.tools.backends import (
     Backend,
     BundleFolder,
@@ -26,7 +28,6 @@ from mindir_llm.tools.backends import (
     load_encoder,
 )
 from mindir_llm.tools.reference import CheckpointError
-from numpy.typing import NDArray
 
 __all__ = ["Difference", "Pair", "Report", "register", "verify_bundle"]
 

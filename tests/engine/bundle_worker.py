@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from mindir_llm.runtime import Graph
 from mindir_llm.runtime.errors import MindirLLMError
 from mindir_llm.runtime.native_backend import NativeModel

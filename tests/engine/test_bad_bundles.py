@@ -20,8 +20,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export"))
 
-from mindir_llm.export import ExportOptions, export_bundle
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
+from mindir_llm.export import ExportOptions, export_bundle
 
 Case = dict[str, Any]
 

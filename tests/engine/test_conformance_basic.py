@@ -20,8 +20,9 @@ import pytest
 from cases import Case
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mindir_llm.runtime import Graph
 from mindspore import Tensor
+
+from mindir_llm.runtime import Graph
 
 EXAMPLES = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 4
 KERNELS = Path(__file__).resolve().parents[2] / "runtime" / "engine" / "kernels" / "basic"

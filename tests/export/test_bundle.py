@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
+from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
 from mindir_llm.export import ExportError, ExportOptions, bundle, command, export_bundle, weights
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.trace import ParameterSpec
 from mindir_llm.export.weights import WeightPlan, lay_out, write_weights
-from safetensors.numpy import save_file
-from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 OPTIONS = ExportOptions(quant="a16w8", max_seq_len=16, prefill_chunk=4)
 TRACED: dict[Any, Any] = {}

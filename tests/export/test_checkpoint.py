@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.trace import ParameterSpec
 from mindir_llm.export.weights import WeightPlan
 from mindir_llm.tools.random_checkpoint import write_random_checkpoint
-from numpy.typing import NDArray
-from safetensors.numpy import save_file
-from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 
 def read_all(checkpoint: Checkpoint, name: str, dtype: str) -> NDArray[Any]:

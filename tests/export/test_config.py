@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_checkpoint import tiny_config
+
 from mindir_llm.models.config import ConfigError, Llama3Scaling, LlamaConfig
 from mindir_llm.models.rotary import inverse_frequencies, rotary_tables
-from tiny_checkpoint import tiny_config
 
 LLAMA3 = {
     "factor": 32.0,

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mindir_reader import constant, operator, operators, parameter, read_model, tensors_in
+from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
 from mindir_llm.export import ExportOptions, bundle, export_bundle
 from mindir_llm.export.trace import ParameterSpec
 from mindir_llm.export.weights import lay_out
-from mindir_reader import constant, operator, operators, parameter, read_model, tensors_in
-from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 # What a MindSpore Lite 2.7 converter and CPU runtime were seen to take (design, section 4).
 LITE = set(

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from bundle_runner import BundleRunner
-from mindir_llm.export import ExportOptions, export_bundle
-from mindir_llm.export.quantize.rtn import dequantize_rows, quantize_rows
 from numpy_llama import all_logits
 from numpy_mindir import load_ascend_graph
 from tiny_checkpoint import Tensors, random_tensors, tiny_config, write_checkpoint
+
+from mindir_llm.export import ExportOptions, export_bundle
+from mindir_llm.export.quantize.rtn import dequantize_rows, quantize_rows
 
 LLAMA3 = {
     "rope_type": "llama3",

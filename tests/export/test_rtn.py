@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from mindir_llm.export.quantize.rtn import dequantize_rows, quantize_rows
 from numpy.typing import NDArray
+
+from mindir_llm.export.quantize.rtn import dequantize_rows, quantize_rows
 
 matrices = hnp.arrays(
     np.float32,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sentencepiece
+
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.tokenizer_files import TokenizerFiles, read_tokenizer
 

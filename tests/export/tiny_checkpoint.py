@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindir_llm.tools.random_checkpoint import tensor_shapes
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+
+from mindir_llm.tools.random_checkpoint import tensor_shapes
 
 Tensors = dict[str, NDArray[Any]]
 

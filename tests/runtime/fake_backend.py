@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
 from mindir_llm.runtime import CapacityError, ModelInfo, SamplingParams
 from mindir_llm.runtime.backend import Logits
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from fake_backend import ByteTokenizer, FakeModel, says
+
 from mindir_llm.runtime import LLM, SamplingParams, cli
 from mindir_llm.runtime.sampling import options
 

@@ -10,6 +10,7 @@ import pytest
 from fake_backend import ByteTokenizer, FakeModel, hashed, says
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mindir_llm.runtime import LLM, CapacityError, InvalidArgumentError, SamplingParams
 from mindir_llm.runtime.stop_strings import StopStrings
 

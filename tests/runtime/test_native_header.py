@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from mindir_llm.runtime import _native
 
 HEADER = Path(__file__).parents[2] / "runtime" / "engine" / "include" / "mindir_llm.h"

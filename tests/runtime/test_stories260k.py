@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Exporter
+
 from mindir_llm.runtime import LLM, SamplingParams
 
 

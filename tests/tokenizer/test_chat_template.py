@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+
 from mindir_llm.tokenizer import TokenizerError
 from mindir_llm.tokenizer.chat_template import render_chat_template
 

@@ -12,6 +12,7 @@ import pytest
 import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mindir_llm.tokenizer import SentencePieceTokenizer, TokenizerConfig, TokenizerError, load_tokenizer
 
 PIECES = 400

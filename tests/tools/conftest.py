@@ -15,8 +15,9 @@ os.environ.setdefault("GLOG_v", "3")  # before MindSpore is imported for the fir
 # The maker of tiny checkpoints lives with the tests of the exporter.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export"))
 
-from mindir_llm.export import ExportOptions, export_bundle
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
+from mindir_llm.export import ExportOptions, export_bundle
 
 BundleMaker = Callable[..., tuple[Path, Path]]
 

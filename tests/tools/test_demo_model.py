@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sentencepiece
+from numpy.typing import NDArray
+
 from mindir_llm.tools.demo_model import grammar
 from mindir_llm.tools.demo_model.packing import BOS, EOS, IGNORED, pack
 from mindir_llm.tools.demo_model.tokenizer_training import train_tokenizer
 from mindir_llm.tools.reference import ReferenceLlama
-from numpy.typing import NDArray
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "tools" / "demo_model" / "checkpoint"
 NUMBERS = range(0, 2000)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mindir_llm.tools.backends import BundleFolder, EngineBackend, load_encoder
 from mindir_llm.tools.perplexity import (
     TOKENS_PER_TEXT,

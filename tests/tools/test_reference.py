@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mindir_llm.tools.reference import CheckpointError, ReferenceLlama, Storage, log_softmax
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+
+from mindir_llm.tools.reference import CheckpointError, ReferenceLlama, Storage, log_softmax
 
 
 def test_first_logits_and_200_greedy_ids_of_stories260k(stories: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from mindir_llm.tools.backends import BundleFolder, EngineBackend
 from mindir_llm.tools.verify import Pair, register, verify_bundle
 

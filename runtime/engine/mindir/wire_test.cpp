@@ -1,11 +1,10 @@
 // The wire reader and parser: what they read, and that damaged bytes end in an error.
-#include "mindir/model.h"
-
 #include <cstdint>
 #include <random>
 #include <string>
 
 #include "base/testing.h"
+#include "mindir/model.h"
 #include "mindir/testing.h"
 
 namespace mllm {
