@@ -78,8 +78,8 @@ test-asan: setup build/test-bundles/.ready
 test-tsan: setup build/test-bundles/.ready
 	mkdir -p build
 	$(CMAKE) -S . -B build/tsan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=OFF -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DMLLM_SANITIZE=thread > build/tsan-configure.log
-	$(BIN)/cmake --build build/tsan -j $(JOBS)
-	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R 'thread|session'
+	$(BIN)/cmake --build build/tsan -j $(JOBS) --target thread_pool_test session_test
+	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R '^(thread_pool|session)_test$$'
 
 clean:
 	rm -rf build $(VENV)
