@@ -22,6 +22,20 @@ class MappedFile {
   const std::string& path() const { return path_; }
   std::span<const uint8_t> bytes() const { return {data_, size_}; }
 
+  // Announces that a range is about to be read once, and gives its pages back at the end, so that they do not
+  // count as memory of this process. Does nothing for memory that is not a mapped file's.
+  class Reading {
+   public:
+    Reading(const void* data, size_t bytes);
+    ~Reading();
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+
+   private:
+    void* begin_ = nullptr;  // whole pages within the range
+    size_t size_ = 0;
+  };
+
  private:
   MappedFile() = default;
   std::string path_;

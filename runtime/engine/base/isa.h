@@ -6,9 +6,11 @@
 
 namespace mllm {
 
-enum class Isa { Generic, Avx2, Avx512 };
+// In the order of preference. On x86-64 each includes the ones before it, except that AvxVnni and Avx512 do
+// not include each other. Amx is the matrix unit for bytes beside Avx512Vnni.
+enum class Isa { Generic, Avx2, AvxVnni, Avx512, Avx512Vnni, Amx };
 
-std::string_view isa_name(Isa isa);  // "generic", "avx2", "avx512"
+std::string_view isa_name(Isa isa);  // "generic", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"
 
 // True when this build has kernels for it and processor and operating system run them.
 bool isa_supported(Isa isa);

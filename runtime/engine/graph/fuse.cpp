@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "graph/combine.h"
 #include "graph/fuse_facts.h"
 #include "graph/operator.h"
 
@@ -31,7 +32,7 @@ bool is_aligned(const Tensor& tensor) {
 
 const std::vector<std::span<const NamedRule>>& families() {
   static const std::vector<std::span<const NamedRule>> all = {
-      shape_rules(),  index_rules(), linear_rules(),    norm_rules(),
+      shape_rules(),  index_rules(), int4_rules(),      linear_rules(),     norm_rules(),
       rotary_rules(), cache_rules(), attention_rules(), activation_rules(),
   };
   return all;
@@ -86,6 +87,9 @@ bool Fuser::start(const Graph& graph) {
     if (value.type.dtype == DType::Float32 || value.type.dtype == DType::Float16 ||
         value.type.dtype == DType::Int8) {
       state(static_cast<ValueId>(v), Weight{static_cast<ValueId>(v), kNoValue});
+    } else if ((value.type.dtype == DType::UInt8 || value.type.dtype == DType::QInt4x2) &&
+               value.type.dims.size() == 2) {
+      state(static_cast<ValueId>(v), Nibbles{static_cast<ValueId>(v)});
     }
   }
   return true;
@@ -280,23 +284,28 @@ Rows Fuser::norm(const Rows& x, ValueId gamma, double eps, const std::string& na
 }
 
 Rows Fuser::linear(const Rows& x, const Weight& weight, ValueId bias, const std::string& name) {
+  std::map<std::string, Literal> attributes;
+  if (weight.group != 0) attributes["group"] = Literal{weight.group};
   Rows y = x;
-  y.features = dims(weight.parameter)[0];
-  y.value = emit("fused.Linear", name,
-                 {x.value, keep(weight.parameter), weight.scale == kNoValue ? none() : keep(weight.scale),
-                  bias == kNoValue ? none() : keep(bias)},
-                 {}, x.last);
+  y.value =
+      emit("fused.Linear", name,
+           {x.value, none(), none(), keep(weight.parameter),
+            weight.scale == kNoValue ? none() : keep(weight.scale), bias == kNoValue ? none() : keep(bias)},
+           std::move(attributes), x.last);
+  y.features = new_.value(y.value).type.dims[1];
   return y;
 }
 
 std::optional<Rows> Fuser::add_bias(const Rows& x, ValueId bias) {
+  constexpr size_t kBias = 5;
   const int32_t producer = new_.value(x.value).producer;
   if (producer < 0) return std::nullopt;
   const Node linear = new_.nodes[static_cast<size_t>(producer)];
-  if (linear.op != "fused.Linear" || linear.inputs[3] != none()) return std::nullopt;
+  if (linear.op != "fused.Linear" || linear.inputs[kBias] != none()) return std::nullopt;
+  std::vector<ValueId> inputs = linear.inputs;
+  inputs[kBias] = keep(bias);
   Rows y = x;
-  y.value = emit("fused.Linear", linear.name,
-                 {linear.inputs[0], linear.inputs[1], linear.inputs[2], keep(bias)}, {}, x.last);
+  y.value = emit("fused.Linear", linear.name, std::move(inputs), linear.attributes, x.last);
   return y;
 }
 
@@ -343,6 +352,7 @@ bool fuse(Graph& graph) {
   fusion::Fuser fuser;
   if (!fuser.start(graph) || !fuser.run()) return false;
   graph = fuser.finish();
+  combine(graph);
   return true;
 }
 

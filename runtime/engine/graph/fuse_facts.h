@@ -45,10 +45,26 @@ struct Rows {
   bool last = false;
 };
 
-// A parameter, converted to float32, times `scale` (one factor per row) where there is one. Both old.
+// A parameter, converted to float32, times `scale` where there is one. Both old. int8 [N, K] has one factor
+// per row; int4, stored in pairs [K, N/2], one per column (group 0) or per column and `group` rows, and
+// stands for [K, N].
 struct Weight {
   ValueId parameter = kNoValue;
   ValueId scale = kNoValue;
+  int64_t group = 0;
+};
+
+// How a float graph takes pairs of 4-bit numbers apart, from bytes [K, N/2] (old parameter) to q [K, N]; see
+// fuse_int4.cpp.
+struct Nibbles {
+  enum class Step : uint8_t { Bytes, Sixteenths, High, SixteenHigh, Low, Codes, Signed };
+  ValueId parameter = kNoValue;
+  Step step = Step::Bytes;
+};
+// Each row of the scales (old) [groups, N] `group` times; the last group may be cut off.
+struct RepeatedScale {
+  ValueId parameter = kNoValue;
+  int64_t group = 0;
 };
 
 struct TableRows {  // (b, t, d): row `position of the token` of a float32 parameter (old)
@@ -145,10 +161,11 @@ struct GateAndUp {  // side by side
   Rows gate, up;
 };
 
-using Fact = std::variant<std::monostate, TokenIds, IndexVector, Rows, Weight, TableRows, Comparison,
-                          WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows, CacheSum, HalfOfHead,
-                          RotatedHalf, RotaryTerm, Scores, Probabilities, Square, MeanSquare, InverseRms,
-                          Normalized, PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
+using Fact =
+    std::variant<std::monostate, TokenIds, IndexVector, Rows, Weight, Nibbles, RepeatedScale, TableRows,
+                 Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows, CacheSum, HalfOfHead,
+                 RotatedHalf, RotaryTerm, Scores, Probabilities, Square, MeanSquare, InverseRms, Normalized,
+                 PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
 
 // ---- The pass.
 
@@ -271,6 +288,7 @@ struct NamedRule {
 std::span<const NamedRule> shape_rules();
 std::span<const NamedRule> index_rules();
 std::span<const NamedRule> linear_rules();
+std::span<const NamedRule> int4_rules();
 std::span<const NamedRule> norm_rules();
 std::span<const NamedRule> rotary_rules();
 std::span<const NamedRule> cache_rules();
@@ -281,6 +299,8 @@ std::span<const NamedRule> activation_rules();
 
 // x[..., begin:end] and everything of the other axes, with step 1; nullopt for any other slice.
 std::optional<std::pair<int64_t, int64_t>> last_axis_slice(const Fuser& fuser, const Node& node);
+// x[:count] along the first axis and everything of the others.
+bool slices_first_rows(const Fuser& fuser, const Node& node, int64_t count);
 bool same_rows(const Rows& a, const Rows& b);
 bool is_positions(const Fuser& fuser, const IndexVector& index);  // (b, t): the token's position
 // (b, t, f) with the features on the last axis.

@@ -24,15 +24,26 @@ bool is_matrix_of_rows(const Fuser& f, ValueId v, const Rows* x) {
   return x && x->heads == 0 && f.dims(v) == Dims{x->last ? f.batch : f.rows(), x->features};
 }
 
+bool is_int4(const Fuser& f, const Weight& w) {
+  return f.dtype(w.parameter) == DType::UInt8 || f.dtype(w.parameter) == DType::QInt4x2;
+}
+
+// x times weights [N, K] transposed, or int4 weights [K, N] as they are.
 bool matmul(Fuser& f, const Node& node) {
-  if (node.inputs.size() != 4 || f.integer(node.inputs[2]) != 0 || f.integer(node.inputs[3]) != 1)
-    return false;
+  if (node.inputs.size() != 4 || f.integer(node.inputs[2]) != 0) return false;
   const Rows* x = f.fact<Rows>(node.inputs[0]);
   const Weight* w = f.fact<Weight>(node.inputs[1]);
   if (!w || !is_matrix_of_rows(f, node.inputs[0], x)) return false;
   const Dims& dims = f.dims(node.inputs[1]);
-  if (dims.size() != 2 || dims[1] != x->features || f.dims(w->parameter) != dims) return false;
-  if ((f.dtype(w->parameter) == DType::Int8) != (w->scale != kNoValue)) return false;
+  const Dims& stored = f.dims(w->parameter);
+  if (dims.size() != 2 || stored.size() != 2) return false;
+  if (is_int4(f, *w)) {
+    if (f.integer(node.inputs[3]) != 0 || dims[0] != x->features || dims != Dims{stored[0], 2 * stored[1]})
+      return false;
+  } else {
+    if (f.integer(node.inputs[3]) != 1 || dims[1] != x->features || dims != stored) return false;
+    if ((f.dtype(w->parameter) == DType::Int8) != (w->scale != kNoValue)) return false;
+  }
   f.state(node.outputs[0], f.linear(*x, *w, kNoValue, node.name));
   return true;
 }
@@ -56,23 +67,35 @@ bool bias(Fuser& f, const Node& node) {
 bool weight_quant(Fuser& f, const Node& node) {
   if (node.inputs.size() != 10) return false;
   const Rows* x = f.fact<Rows>(node.inputs[0]);
-  const Weight* w = f.fact<Weight>(node.inputs[1]);
-  if (!w || !f.is_parameter(node.inputs[1]) || !is_matrix_of_rows(f, node.inputs[0], x)) return false;
-  const Dims& dims = f.dims(node.inputs[1]);
-  if (f.dtype(node.inputs[1]) != DType::Int8 || dims.size() != 2 || dims[1] != x->features) return false;
+  const ValueId weight = node.inputs[1];
+  if (!f.is_parameter(weight) || !is_matrix_of_rows(f, node.inputs[0], x)) return false;
+  const Dims& dims = f.dims(weight);
+  const bool int8 = f.dtype(weight) == DType::Int8;
+  if ((!int8 && (f.dtype(weight) != DType::QInt4x2 || !f.fact<Nibbles>(weight))) || dims.size() != 2)
+    return false;
+  const int64_t n = int8 ? dims[0] : 2 * dims[1];
+  if (dims[int8 ? 1 : 0] != x->features) return false;
   for (size_t i = 3; i <= 5; ++i) {
     if (!f.is_none(node.inputs[i])) return false;
   }
-  if (f.integer(node.inputs[7]) != 0 || f.integer(node.inputs[8]) != 1 || f.integer(node.inputs[9]) != 0)
+  // int8 is stored [N, K], int4 [K, N/2]: the one order in which all backends agree on the scales of groups.
+  const auto group = f.integer(node.inputs[9]);
+  if (f.integer(node.inputs[7]) != 0 || f.integer(node.inputs[8]) != (int8 ? 1 : 0) || !group) return false;
+  const Weight* scale = f.fact<Weight>(node.inputs[2]);
+  if (!scale || scale->scale != kNoValue) return false;
+  if (*group == 0) {
+    if (!is_vector(f, node.inputs[2], n)) return false;
+  } else if (int8 || (*group != 32 && *group != 64 && *group != 128) ||
+             f.dims(node.inputs[2]) != Dims{(dims[0] + *group - 1) / *group, n} ||
+             f.dims(scale->parameter) != f.dims(node.inputs[2])) {
     return false;
-  if (!is_vector(f, node.inputs[2], dims[0])) return false;
+  }
   ValueId bias_id = kNoValue;
   if (!f.is_none(node.inputs[6])) {
-    if (!is_vector(f, node.inputs[6], dims[0])) return false;
+    if (!is_vector(f, node.inputs[6], n)) return false;
     bias_id = f.fact<Weight>(node.inputs[6])->parameter;
   }
-  const ValueId scale = f.fact<Weight>(node.inputs[2])->parameter;
-  f.state(node.outputs[0], f.linear(*x, {w->parameter, scale}, bias_id, node.name));
+  f.state(node.outputs[0], f.linear(*x, {weight, scale->parameter, *group}, bias_id, node.name));
   return true;
 }
 

@@ -32,6 +32,9 @@ bool cast(Fuser& f, const Node& node) {
   bool keeps = false;
   if (std::holds_alternative<Rows>(fact)) keeps = is_float(from) && is_float(to);
   if (std::holds_alternative<Weight>(fact)) keeps = widens || (from == DType::Int8 && to == DType::Float32);
+  if (const auto* pairs = std::get_if<Nibbles>(&fact)) {
+    keeps = pairs->step == Nibbles::Step::Bytes && from == DType::UInt8 && to == DType::Float32;
+  }
   if (std::holds_alternative<Comparison>(fact)) keeps = is_float(to);
   if (std::holds_alternative<Cache>(fact)) keeps = widens;
   if (std::holds_alternative<TableRows>(fact)) keeps = from == to;
@@ -133,7 +136,10 @@ bool has_head_axes(const Fuser& fuser, ValueId v, const Rows& rows) {
          fuser.dims(v) == Dims{fuser.batch, rows.heads, fuser.tokens, rows.features / rows.heads};
 }
 
-std::optional<std::pair<int64_t, int64_t>> last_axis_slice(const Fuser& fuser, const Node& node) {
+namespace {
+
+// The range of each axis that a StridedSlice with step 1 takes; nullopt for any other slice.
+std::optional<std::vector<std::pair<int64_t, int64_t>>> slice_ranges(const Fuser& fuser, const Node& node) {
   if (node.inputs.size() != 9) return std::nullopt;
   const Dims& dims = fuser.dims(node.inputs[0]);
   const auto begin = fuser.integers(node.inputs[1]);
@@ -146,19 +152,44 @@ std::optional<std::pair<int64_t, int64_t>> last_axis_slice(const Fuser& fuser, c
     if (fuser.integer(node.inputs[i]) != 0) return std::nullopt;
   }
   const size_t rank = dims.size();
-  if (rank == 0 || rank > 8 || begin->size() != rank || end->size() != rank || step->size() != rank)
+  if (rank == 0 || rank > 8 || begin->size() > rank || end->size() != begin->size() ||
+      step->size() != begin->size()) {
     return std::nullopt;
-  std::pair<int64_t, int64_t> range;
+  }
+  std::vector<std::pair<int64_t, int64_t>> ranges;
   for (size_t i = 0; i < rank; ++i) {
+    if (i >= begin->size()) {  // axes that are not named are taken whole
+      ranges.emplace_back(0, dims[i]);
+      continue;
+    }
     const auto place = [&](int64_t index) {
       return std::clamp<int64_t>(index < 0 ? index + dims[i] : index, 0, dims[i]);
     };
     if ((*step)[i] != 1) return std::nullopt;
-    range.first = (*begin_mask >> i & 1) != 0 ? 0 : place((*begin)[i]);
-    range.second = (*end_mask >> i & 1) != 0 ? dims[i] : place((*end)[i]);
-    if (i + 1 < rank && range != std::pair<int64_t, int64_t>{0, dims[i]}) return std::nullopt;
+    ranges.emplace_back((*begin_mask >> i & 1) != 0 ? 0 : place((*begin)[i]),
+                        (*end_mask >> i & 1) != 0 ? dims[i] : place((*end)[i]));
   }
-  return range;
+  return ranges;
+}
+
+}  // namespace
+
+std::optional<std::pair<int64_t, int64_t>> last_axis_slice(const Fuser& fuser, const Node& node) {
+  const auto ranges = slice_ranges(fuser, node);
+  if (!ranges) return std::nullopt;
+  for (size_t i = 0; i + 1 < ranges->size(); ++i) {
+    if ((*ranges)[i] != std::pair<int64_t, int64_t>{0, fuser.dims(node.inputs[0])[i]}) return std::nullopt;
+  }
+  return ranges->back();
+}
+
+bool slices_first_rows(const Fuser& fuser, const Node& node, int64_t count) {
+  const auto ranges = slice_ranges(fuser, node);
+  if (!ranges || (*ranges)[0] != std::pair<int64_t, int64_t>{0, count}) return false;
+  for (size_t i = 1; i < ranges->size(); ++i) {
+    if ((*ranges)[i] != std::pair<int64_t, int64_t>{0, fuser.dims(node.inputs[0])[i]}) return false;
+  }
+  return true;
 }
 
 }  // namespace mllm::fusion

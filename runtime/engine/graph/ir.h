@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <variant>
 #include <vector>
@@ -17,6 +18,8 @@
 #include "base/tensor.h"
 
 namespace mllm {
+
+class PackedMatrix;  // kernels/matmul/packed_matrix.h
 
 using ValueId = int32_t;
 inline constexpr ValueId kNoValue = -1;
@@ -46,6 +49,8 @@ struct Value {
   int32_t producer = -1;          // Computed: index into Graph::nodes
   // Computed: this value is the same memory as another value (in-place write to a cache); kNoValue otherwise.
   ValueId alias_of = kNoValue;
+  // Parameter: its values as the kernels of fused.Linear read them, once pack_weights() has run.
+  std::shared_ptr<const PackedMatrix> packed;
 };
 
 struct Node {

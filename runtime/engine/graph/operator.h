@@ -62,6 +62,7 @@ struct RunContext {
   ThreadPool& pool;
   std::span<const Segment> segments = {};  // fused operators only
   int32_t rows = 0;                        // sum of segment lengths
+  bool exact = false;                      // fused operators: activations stay float32 in every product
   void* scratch = nullptr;                 // scratch_bytes(node) bytes, 64-byte aligned, for this node only
 
   Tensor& in(const Node& node, size_t i) const { return tensors[static_cast<size_t>(node.inputs[i])]; }

@@ -64,7 +64,7 @@ size_t place(std::vector<Block>& blocks) {
 
 }  // namespace
 
-Plan::Plan(Graph graph, ThreadPool& pool) : graph_(std::move(graph)), pool_(pool) {
+Plan::Plan(Graph graph, ThreadPool& pool, bool exact) : graph_(std::move(graph)), pool_(pool), exact_(exact) {
   const size_t count = graph_.values.size();
   tensors_.resize(count);
   // root[v]: the value whose memory v shares, itself included.
@@ -186,7 +186,7 @@ std::vector<Tensor> Plan::run(std::span<const Tensor> inputs, std::span<const Se
   }
   for (const auto& [v, r] : shared_)
     tensors_[static_cast<size_t>(v)].data = tensors_[static_cast<size_t>(r)].data;
-  RunContext context{graph_, tensors_, pool_, segments, 0, scratch_.data};
+  RunContext context{graph_, tensors_, pool_, segments, 0, exact_, scratch_.data};
   for (const Segment& s : segments) context.rows += s.n;
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     const Node& node = graph_.nodes[i];

@@ -16,7 +16,8 @@ namespace mllm {
 class Plan {
  public:
   // Takes a graph (fused or not), computes lifetimes and places all computed values in one arena.
-  Plan(Graph graph, ThreadPool& pool);
+  // exact: activations of fused graphs stay float32 in every product, also with quantized weights.
+  Plan(Graph graph, ThreadPool& pool, bool exact = false);
 
   const Graph& graph() const { return graph_; }
   size_t arena_bytes() const { return arena_bytes_; }
@@ -34,6 +35,7 @@ class Plan {
  private:
   Graph graph_;
   ThreadPool& pool_;
+  bool exact_ = false;
   size_t arena_bytes_ = 0;
   Tensor arena_;
   std::vector<const Operator*> operators_;  // by node

@@ -12,6 +12,7 @@
 #include "base/sha256.h"
 #include "graph/fuse.h"
 #include "graph/importer.h"
+#include "kernels/fused/pack_weights.h"
 
 namespace mllm {
 namespace {
@@ -122,6 +123,12 @@ std::unique_ptr<Model> Model::open(const std::string& bundle, const ModelOptions
   }
   model->prefill_ = open_graph(bundle, m, m.prefill_graph, m.prefill_chunk, options, model->pool_);
   model->decode_ = open_graph(bundle, m, m.decode_graph, 1, options, model->pool_);
+  model->exact_ = options.exact;
+  std::vector<Graph*> fused;
+  for (ModelGraph* g : {&model->prefill_, &model->decode_}) {
+    if (g->is_fused) fused.push_back(&g->graph);
+  }
+  pack_weights(fused, model->pool_);
   std::map<std::string, size_t> weights;  // one set for both graphs
   count_weights(model->prefill_.graph, weights);
   count_weights(model->decode_.graph, weights);

@@ -15,7 +15,8 @@ namespace mllm {
 struct ModelOptions {
   int threads = 0;  // <= 0: one per physical core
   bool verify_weights = false;
-  bool fuse = true;  // false: run the graphs as written, for comparing
+  bool exact = false;  // keep activations float32 in products with quantized weights
+  bool fuse = true;    // false: run the graphs as written, for comparing
 };
 
 // One graph of the bundle as sessions run it.
@@ -35,6 +36,7 @@ class Model {
   const Manifest& manifest() const { return manifest_; }
   const ModelGraph& prefill() const { return prefill_; }
   const ModelGraph& decode() const { return decode_; }
+  bool is_exact() const { return exact_; }
   bool is_fused() const { return prefill_.is_fused && decode_.is_fused; }
   ThreadPool& pool() const { return pool_; }
   size_t weight_bytes() const { return weight_bytes_; }
@@ -48,6 +50,7 @@ class Model {
   ModelGraph decode_;
   mutable ThreadPool pool_;
   size_t weight_bytes_ = 0;
+  bool exact_ = false;
 };
 
 }  // namespace mllm

@@ -52,7 +52,8 @@ class SavedRows {
 
 }  // namespace
 
-Session::Runner::Runner(const ModelGraph& g, ThreadPool& pool) : graph(g), plan(g.graph, pool) {
+Session::Runner::Runner(const ModelGraph& g, const Model& model)
+    : graph(g), plan(g.graph, model.pool(), model.is_exact()) {
   for (const ValueId v : plan.graph().inputs) {
     const TensorType& type = plan.graph().value(v).type;
     if (inputs.size() < kFirstCache) inputs.push_back(allocate(type.dtype, type.dims));
@@ -60,7 +61,7 @@ Session::Runner::Runner(const ModelGraph& g, ThreadPool& pool) : graph(g), plan(
 }
 
 Session::Session(const Model& model)
-    : model_(model), prefill_(model.prefill(), model.pool()), decode_(model.decode(), model.pool()) {
+    : model_(model), prefill_(model.prefill(), model), decode_(model.decode(), model) {
   const Manifest& m = model.manifest();
   const TensorType type = m.cache_type();
   // One block, so that caches that do not fit into memory are refused as a whole.

@@ -45,7 +45,7 @@ class Session {
   };
 
   struct Runner {
-    Runner(const ModelGraph& graph, ThreadPool& pool);
+    Runner(const ModelGraph& graph, const Model& model);
     const ModelGraph& graph;
     Plan plan;
     std::vector<Tensor> inputs;  // ids, positions, lengths, caches

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/fused/elementwise.h"
 #include "kernels/fused/operators.h"
 #include "kernels/fused/rows.h"
 
@@ -24,21 +25,25 @@ void for_elements(const OpArgs& args, const RunContext& context, int64_t grain, 
   const auto* b = context.in(node, 1).as<const float>();
   auto* y = context.out(node, 0).as<float>();
   const int64_t count = rows_now(args, context) * context.out(node, 0).dims[1];
-  context.pool.parallel_for(count, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = body(a[i], b[i]);
-  });
+  context.pool.parallel_for(
+      count, grain, [&](int64_t begin, int64_t end) { body(a + begin, b + begin, y + begin, end - begin); });
 }
 
 void run_swiglu(const OpArgs& args, const RunContext& context) {
-  for_elements(args, context, kSwigluGrain,
-               [](float gate, float up) { return gate / (1.0f + std::exp(-gate)) * up; });
+  for_elements(args, context, kSwigluGrain, gate_vector);
 }
 
 void run_add(const OpArgs& args, const RunContext& context) {
-  for_elements(args, context, kAddGrain, [](float a, float b) { return a + b; });
+  for_elements(args, context, kAddGrain, [](const float* a, const float* b, float* y, int64_t size) {
+    for (int64_t i = 0; i < size; ++i) y[i] = a[i] + b[i];
+  });
 }
 
 }  // namespace
+
+void gate_vector(const float* gate, const float* up, float* y, int64_t size) {
+  for (int64_t i = 0; i < size; ++i) y[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+}
 
 Operator swiglu_operator() {
   return {"fused.SwiGLU", infer, run_swiglu};

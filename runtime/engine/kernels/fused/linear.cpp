@@ -1,20 +1,28 @@
 #include <algorithm>
-#include <array>
+#include <memory>
+#include <new>
 
+#include "kernels/fused/elementwise.h"
+#include "kernels/fused/linear_operands.h"
 #include "kernels/fused/operators.h"
 #include "kernels/fused/rows.h"
-#include "kernels/fused/vector.h"
+#include "kernels/matmul/packed_matrix.h"
 
 namespace mllm::fused {
 namespace {
 
-// Outputs per piece of work: enough multiplications to hide handing out the piece, few enough that a thread
-// that loses its core holds up little.
-constexpr int64_t kMostColumns = 64;
-constexpr int64_t kGrainMultiplications = 65536;
-constexpr int64_t kColumnStep = 4;  // columns that a kernel computes together
+constexpr int64_t kLine = 64;
+// Weights per piece of work: a few microseconds of reading, enough to hide handing out the piece, few enough
+// that a thread that loses its core holds up little.
+constexpr int64_t kPieceBytes = 64 << 10;
+// Rows are quantized by whoever calls as long as that is quicker than waking the others.
+constexpr int64_t kAloneElements = 1 << 15;
 
-void check_per_column(const OpArgs& args, size_t i, int64_t n, const char* what) {
+int64_t align(int64_t bytes) {
+  return (bytes + kLine - 1) / kLine * kLine;
+}
+
+void check_floats(const OpArgs& args, size_t i, int64_t n, const char* what) {
   if (args.is_none(i)) return;
   if (!is_float_weight(args.dtype(i)) || numel(args.dims(i)) != n) {
     args.invalid(std::string(what) + " must be float with " + std::to_string(n) + " elements");
@@ -23,61 +31,224 @@ void check_per_column(const OpArgs& args, size_t i, int64_t n, const char* what)
 
 std::vector<TensorType> infer(const OpArgs& args) {
   const TensorType& x = activation(args, 0);
-  const TensorType& weight = args.type(1);
-  const bool is_int8 = weight.dtype == DType::Int8;
-  if ((!is_int8 && !is_float_weight(weight.dtype)) || weight.dims.size() != 2 ||
-      weight.dims[1] != x.dims[1]) {
-    args.invalid("the weight must be [outputs, " + std::to_string(x.dims[1]) + "], found " +
-                 dtype_name(weight.dtype) + dims_text(weight.dims));
+  const LinearOperands operands(args);
+  check_floats(args, LinearOperands::kGamma, x.dims[1], "gamma");
+  std::vector<TensorType> types;
+  for (size_t i = 0; i < operands.count(); ++i) {
+    const int64_t n = operands.check(i, x.dims[1]);
+    check_floats(args, operands.bias(i), n, "bias");
+    types.push_back({DType::Float32, {x.dims[0], n}});
   }
-  const int64_t n = weight.dims[0];
-  if (is_int8 == args.is_none(2)) args.invalid("int8 weights, and only they, have a scale");
-  check_per_column(args, 2, n, "scale");
-  check_per_column(args, 3, n, "bias");
-  return {{DType::Float32, {x.dims[0], n}}};
+  if (operands.is_swiglu()) {
+    if (types.size() != 2 || !(types[0] == types[1])) args.invalid("a gated pair must have equal widths");
+    types.pop_back();
+  }
+  if (!args.is_none(LinearOperands::kResidual)) {
+    if (types.size() != 1 || !(activation(args, LinearOperands::kResidual) == types[0])) {
+      args.invalid("the residual must have the type of the one output");
+    }
+  }
+  return types;
 }
 
-// Elements n0 … n0+count-1 as float32, in `buffer` unless they are float32 already; null without a tensor.
-const float* as_floats(const Tensor& tensor, int64_t n0, int64_t count,
-                       std::array<float, kMostColumns>& buffer) {
-  if (tensor.data == nullptr) return nullptr;
-  if (tensor.dtype == DType::Float32) return tensor.as<const float>() + n0;
-  vector_kernels().from_f16(tensor.as<const uint16_t>() + n0, buffer.data(), count);
-  return buffer.data();
+// Where things lie in the scratch memory of a node: a normalized copy of the rows, then their tiles.
+struct Layout {
+  Layout(int64_t rows, int64_t k, const WeightView& w, bool has_gamma, bool integers)
+      : row_count(rows), is_integer(integers) {
+    // A matrix unit's tiles have 16 rows of whole 64-byte runs, used or not.
+    constexpr int64_t kMostTileRows = 16;
+    const int64_t whole = (rows + kMostTileRows - 1) / kMostTileRows * kMostTileRows;
+    normalized = 0;
+    values = has_gamma ? align(rows * k * 4) : 0;
+    if (integers) {
+      scales = values + align(whole * ((w.k_padded + 63) / 64 * 64));
+      corrections = scales + align(whole * w.groups * 4);
+      bytes = corrections + align(whole * w.groups * 4);
+    } else {
+      bytes = values + align(rows * k * 4);
+    }
+  }
+  int64_t row_count;
+  bool is_integer;
+  int64_t normalized = 0, values = 0, scales = 0, corrections = 0, bytes = 0;
+};
+
+size_t scratch_bytes(const OpArgs& args, int) {
+  const LinearOperands operands(args);
+  const Dims& x = args.dims(0);
+  int64_t most = 0;
+  for (size_t i = 0; i < operands.count(); ++i) {
+    const PackedMatrix layout(operands.stored(i));
+    // Exact runs of integer weights take floats.
+    for (const bool integers : {false, true}) {
+      most = std::max(most, Layout(x[0], x[1], layout.view(), operands.has_gamma(), integers).bytes);
+    }
+  }
+  return static_cast<size_t>(most);
 }
+
+// Memory of one thread for the sums and the unpacked weights of a panel.
+uint8_t* thread_scratch(size_t bytes) {
+  struct Free {
+    void operator()(uint8_t* p) const { ::operator delete[](p, std::align_val_t{kLine}); }
+  };
+  thread_local std::unique_ptr<uint8_t[], Free> memory;
+  thread_local size_t size = 0;
+  if (size < bytes) {
+    memory.reset();
+    size = 0;
+    memory.reset(static_cast<uint8_t*>(::operator new[](bytes, std::align_val_t{kLine})));
+    size = bytes;
+  }
+  return memory.get();
+}
+
+// 32 elements from n0 on as float32, zero past the end.
+const float* padded_floats(const Tensor& tensor, int64_t n0, float* buffer) {
+  if (tensor.data == nullptr) return nullptr;
+  const int64_t n = tensor.size();
+  for (int64_t i = 0; i < kPanelColumns; ++i) {
+    buffer[i] = n0 + i < n ? float_element(tensor, n0 + i) : 0.0f;
+  }
+  return buffer;
+}
+
+struct Run {
+  const OpArgs& args;
+  const RunContext& context;
+  const LinearOperands operands;
+  int64_t rows;
+  int64_t k;
+
+  ActivationView prepare(const WeightView& w, const MatmulKernels& kernels, bool integers) const {
+    const Node& node = args.node();
+    const auto* x = context.in(node, 0).as<const float>();
+    const Layout at(rows, k, w, operands.has_gamma(), integers);
+    auto* scratch = static_cast<uint8_t*>(context.scratch);
+    const auto tile = [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t row0 = t * kernels.tile_rows;
+        const int64_t count = std::min(kernels.tile_rows, rows - row0);
+        const float* from = x + row0 * k;
+        if (operands.has_gamma()) {
+          auto* to = reinterpret_cast<float*>(scratch + at.normalized) + row0 * k;
+          normalize(from, count, to);
+          from = to;
+        }
+        // Tiles before this one are full.
+        const int64_t tile_k =
+            integers ? (kernels.tile_rows == 16 ? (w.k_padded + 63) / 64 * 64 : w.k_padded) : k;
+        auto* values = scratch + at.values + row0 * tile_k * (integers ? 1 : 4);
+        kernels.arrange(
+            {.x = from,
+             .x_stride = k,
+             .rows = count,
+             .k = k,
+             .k_padded = w.k_padded,
+             .group = w.group,
+             .groups = w.groups,
+             .floats = integers ? nullptr : reinterpret_cast<float*>(values),
+             .values = reinterpret_cast<int8_t*>(values),
+             .scales = reinterpret_cast<float*>(scratch + at.scales) + row0 * w.groups,
+             .corrections = reinterpret_cast<int32_t*>(scratch + at.corrections) + row0 * w.groups});
+      }
+    };
+    const int64_t tiles = (rows + kernels.tile_rows - 1) / kernels.tile_rows;
+    if (rows * k <= kAloneElements) {
+      tile(0, tiles);
+    } else {
+      context.pool.parallel_for(tiles, 1, tile);
+    }
+    return {.rows = rows,
+            .floats = reinterpret_cast<const float*>(scratch + at.values),
+            .values = reinterpret_cast<const int8_t*>(scratch + at.values),
+            .scales = reinterpret_cast<const float*>(scratch + at.scales),
+            .corrections = reinterpret_cast<const int32_t*>(scratch + at.corrections)};
+  }
+
+  void normalize(const float* x, int64_t count, float* y) const {
+    const Tensor& gamma = context.in(args.node(), LinearOperands::kGamma);
+    for (int64_t r = 0; r < count; ++r) {
+      rms_normalize(x + r * k, gamma, operands.eps(), y + r * k);
+    }
+  }
+
+  // sums of one panel of one matrix, with scale and bias, at `sums` [rows][32] or straight in y.
+  void panel(size_t i, int64_t p, const ActivationView& activations, const MatmulKernels& kernels,
+             bool integers, float* sums, void* scratch, const float* residual, float* y,
+             int64_t y_stride) const {
+    const PackedMatrix& matrix = operands.packed(i);
+    const PanelProduct product{&matrix.view(), p, &activations, sums, scratch};
+    if (integers) {
+      kernels.int_panel(product);
+    } else {
+      kernels.float_panel(product);
+    }
+    const int64_t n0 = p * kPanelColumns;
+    const size_t b = operands.bias(i);
+    float bias[kPanelColumns];
+    kernels.finish({.sums = sums,
+                    .rows = rows,
+                    .columns = std::min(kPanelColumns, matrix.columns() - n0),
+                    .scale = matrix.column_scale() ? matrix.column_scale() + n0 : nullptr,
+                    .bias = args.is_none(b) ? nullptr : padded_floats(context.in(args.node(), b), n0, bias),
+                    .residual = residual,
+                    .y = y,
+                    .y_stride = y_stride});
+  }
+};
 
 void run(const OpArgs& args, const RunContext& context) {
   const Node& node = args.node();
-  const Tensor& x = context.in(node, 0);
-  const Tensor& weight = context.in(node, 1);
-  const Tensor scale = args.is_none(2) ? Tensor{} : context.in(node, 2);
-  const Tensor bias = args.is_none(3) ? Tensor{} : context.in(node, 3);
-  const Tensor& y = context.out(node, 0);
-  const int64_t rows = rows_now(args, context);
-  if (rows == 0) return;
-  const int64_t n = weight.dims[0];
-  const int64_t k = weight.dims[1];
-  const VectorKernels& kernels = vector_kernels();
-  const auto kernel = weight.dtype == DType::Int8      ? kernels.linear_i8
-                      : weight.dtype == DType::Float16 ? kernels.linear_f16
-                                                       : kernels.linear_f32;
-  const int64_t wanted = kGrainMultiplications / (rows * k) / kColumnStep * kColumnStep;
-  const int64_t grain = std::clamp(wanted, 4 * kColumnStep, kMostColumns);
-  context.pool.parallel_for(n, grain, [&](int64_t first, int64_t last) {
-    // A pool without helpers may hand out everything as one piece.
-    for (int64_t begin = first; begin < last; begin += kMostColumns) {
-      const int64_t count = std::min(kMostColumns, last - begin);
-      std::array<float, kMostColumns> scale_buffer, bias_buffer;
-      const auto row_bytes = static_cast<int64_t>(dtype_size(weight.dtype)) * k;
-      kernel({.x = x.as<const float>(),
-              .weight = weight.as<const uint8_t>() + begin * row_bytes,
-              .scale = as_floats(scale, begin, count, scale_buffer),
-              .bias = as_floats(bias, begin, count, bias_buffer),
-              .y = y.as<float>() + begin,
-              .rows = rows,
-              .n = count,
-              .k = k,
-              .y_stride = n});
+  const Run r{args, context, LinearOperands(args), rows_now(args, context), args.dims(0)[1]};
+  if (r.rows == 0) return;
+  const LinearOperands& operands = r.operands;
+  const WeightView& w = operands.packed(0).view();
+  const bool integers = operands.packed(0).is_integer() && !context.exact;
+  const MatmulKernels& kernels = matmul_kernels(r.rows, integers);
+  const ActivationView activations = r.prepare(w, kernels, integers);
+  const bool swiglu = operands.is_swiglu();
+
+  int64_t panels = 0;
+  int64_t bytes = 0;
+  int64_t panel_scratch = 0;
+  for (size_t i = 0; i < operands.count(); ++i) {
+    const PackedMatrix& m = operands.packed(i);
+    if (i == 0 || !swiglu) panels += m.panels();
+    bytes += static_cast<int64_t>(m.bytes());
+    panel_scratch = std::max(panel_scratch, panel_scratch_bytes(m.view()));
+  }
+  const int64_t sums_bytes = (r.rows + 15) / 16 * 16 * kPanelColumns * 4;
+  const int64_t most = r.rows > 8 ? 1 : kPieceBytes;
+  const int64_t grain = std::max<int64_t>(1, most / (bytes / panels));
+  const float* residual = args.is_none(LinearOperands::kResidual)
+                              ? nullptr
+                              : context.in(node, LinearOperands::kResidual).as<const float>();
+  context.pool.parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
+    uint8_t* memory = thread_scratch(static_cast<size_t>(2 * sums_bytes + panel_scratch));
+    auto* sums = reinterpret_cast<float*>(memory);
+    auto* more = reinterpret_cast<float*>(memory + sums_bytes);
+    void* scratch = memory + 2 * sums_bytes;
+    for (int64_t j = begin; j < end; ++j) {
+      if (swiglu) {
+        const int64_t n = operands.packed(0).columns();
+        const int64_t n0 = j * kPanelColumns;
+        r.panel(0, j, activations, kernels, integers, sums, scratch, nullptr, sums, kPanelColumns);
+        r.panel(1, j, activations, kernels, integers, more, scratch, nullptr, more, kPanelColumns);
+        float* y = context.out(node, 0).as<float>() + n0;
+        for (int64_t row = 0; row < r.rows; ++row) {
+          gate_vector(sums + row * kPanelColumns, more + row * kPanelColumns, y + row * n,
+                      std::min(kPanelColumns, n - n0));
+        }
+        continue;
+      }
+      size_t i = 0;
+      int64_t p = j;
+      while (p >= operands.packed(i).panels()) p -= operands.packed(i++).panels();
+      const int64_t n = operands.packed(i).columns();
+      const int64_t n0 = p * kPanelColumns;
+      r.panel(i, p, activations, kernels, integers, sums, scratch, residual ? residual + n0 : nullptr,
+              context.out(node, i).as<float>() + n0, n);
     }
   });
 }
@@ -85,7 +256,7 @@ void run(const OpArgs& args, const RunContext& context) {
 }  // namespace
 
 Operator linear_operator() {
-  return {"fused.Linear", infer, run};
+  return {.name = "fused.Linear", .infer = infer, .run = run, .scratch_bytes = scratch_bytes};
 }
 
 }  // namespace mllm::fused

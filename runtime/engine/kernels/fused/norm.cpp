@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/fused/elementwise.h"
 #include "kernels/fused/operators.h"
 #include "kernels/fused/rows.h"
 #include "kernels/fused/vector.h"
@@ -30,22 +31,25 @@ void run(const OpArgs& args, const RunContext& context) {
   const int64_t grain = std::max<int64_t>(1, kGrainElements / features);
   context.pool.parallel_for(rows_now(args, context), grain, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const float* in = x.as<const float>() + r * features;
-      float* out = y.as<float>() + r * features;
-      const float mean = vector_kernels().dot(in, in, features) / static_cast<float>(features);
-      const float factor = 1.0f / std::sqrt(mean + eps);
-      if (gamma.dtype == DType::Float16) {
-        vector_kernels().from_f16(gamma.as<const uint16_t>(), out, features);
-        for (int64_t i = 0; i < features; ++i) out[i] *= in[i] * factor;
-      } else {
-        const auto* g = gamma.as<const float>();
-        for (int64_t i = 0; i < features; ++i) out[i] = in[i] * factor * g[i];
-      }
+      rms_normalize(x.as<const float>() + r * features, gamma, eps, y.as<float>() + r * features);
     }
   });
 }
 
 }  // namespace
+
+void rms_normalize(const float* x, const Tensor& gamma, float eps, float* y) {
+  const VectorKernels& kernels = vector_kernels();
+  const int64_t features = gamma.dims[0];
+  const float mean = kernels.dot(x, x, features) / static_cast<float>(features);
+  const float factor = 1.0f / std::sqrt(mean + eps);
+  const auto* g = gamma.as<const float>();
+  if (gamma.dtype == DType::Float16) {
+    kernels.from_f16(gamma.as<const uint16_t>(), y, features);
+    g = y;
+  }
+  kernels.multiply(x, factor, g, y, features);
+}
 
 Operator rms_norm_operator() {
   return {"fused.RmsNorm", infer, run};

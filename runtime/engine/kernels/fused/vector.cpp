@@ -6,8 +6,17 @@ namespace mllm {
 
 const VectorKernels& vector_kernels(Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::Avx512) return avx512_kernels();
-  if (isa == Isa::Avx2) return avx2_kernels();
+  switch (isa) {
+    case Isa::Avx512:
+    case Isa::Avx512Vnni:
+    case Isa::Amx:
+      return avx512_kernels();
+    case Isa::Avx2:
+    case Isa::AvxVnni:
+      return avx2_kernels();
+    case Isa::Generic:
+      break;
+  }
 #endif
   (void)isa;
   return generic_kernels();

@@ -11,29 +11,14 @@ namespace mllm {
 
 enum class Isa;
 
-// A block of a matrix product: y[r][n] = scale[n] * sum over k of x[r][k] * weight[n][k] + bias[n].
-struct LinearBlock {
-  const float* x;      // [rows, k], dense
-  const void* weight;  // [n, k], dense
-  const float* scale;  // [n], or null for 1
-  const float* bias;   // [n], or null for 0
-  float* y;            // [rows, n], rows y_stride apart
-  int64_t rows;
-  int64_t n;
-  int64_t k;
-  int64_t y_stride;
-};
-
 // Every sum adds in an order that depends on its length alone, so that a result is the same whatever is
 // computed beside it. Vectors need no alignment beyond that of their elements.
 struct VectorKernels {
-  void (*linear_f32)(const LinearBlock&);
-  void (*linear_f16)(const LinearBlock&);
-  void (*linear_i8)(const LinearBlock&);
-
   float (*dot)(const float* a, const float* b, int64_t size);
   // y[i] = y[i] * factor
   void (*scale)(float* y, float factor, int64_t size);
+  // y[i] = a[i] * factor * b[i]; y may be b
+  void (*multiply)(const float* a, float factor, const float* b, float* y, int64_t size);
   // scores[j] = factor * dot(query, keys + j * stride), j < count
   void (*scores_f32)(const float* query, const void* keys, int64_t stride, int64_t count, int64_t size,
                      float factor, float* scores);

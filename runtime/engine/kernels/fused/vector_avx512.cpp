@@ -13,7 +13,6 @@ namespace {
 
 using V = __m512;
 constexpr int64_t kLanes = 16;
-constexpr int kRows = 6;  // 6 x 4 accumulators and 4 weight vectors of 32 registers
 
 inline __mmask16 first(int64_t count) {
   return static_cast<__mmask16>((1u << count) - 1);
@@ -30,17 +29,11 @@ inline V load(const float* p) {
 inline V load(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-inline V load(const int8_t* p) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-}
 inline V load_part(const float* p, int64_t count) {
   return _mm512_maskz_loadu_ps(first(count), p);
 }
 inline V load_part(const uint16_t* p, int64_t count) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(count), p));
-}
-inline V load_part(const int8_t* p, int64_t count) {
-  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first(count), p)));
 }
 inline void store(float* p, V v) {
   _mm512_storeu_ps(p, v);

@@ -9,7 +9,6 @@ namespace {
 
 typedef float V __attribute__((vector_size(16)));
 constexpr int64_t kLanes = 4;
-constexpr int kRows = 4;
 
 inline V splat(float f) {
   return V{f, f, f, f};
@@ -24,10 +23,6 @@ inline V load(const float* p) {
 }
 inline V load(const uint16_t* p) {
   return V{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
-}
-inline V load(const int8_t* p) {
-  return V{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
-           static_cast<float>(p[3])};
 }
 template <class T>
 inline V load_part(const T* p, int64_t count) {

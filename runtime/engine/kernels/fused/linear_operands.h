@@ -1,0 +1,39 @@
+// The operands of fused.Linear, by name.
+#ifndef MINDIR_LLM_KERNELS_FUSED_LINEAR_OPERANDS_H_
+#define MINDIR_LLM_KERNELS_FUSED_LINEAR_OPERANDS_H_
+
+#include <cstdint>
+
+#include "graph/operator.h"
+#include "kernels/matmul/packed_matrix.h"
+
+namespace mllm::fused {
+
+class LinearOperands {
+ public:
+  static constexpr size_t kX = 0, kGamma = 1, kResidual = 2, kFirstWeight = 3;
+
+  explicit LinearOperands(const OpArgs& args) : args_(args) {}
+
+  size_t count() const { return (args_.count() - kFirstWeight) / 3; }
+  static size_t weight(size_t i) { return kFirstWeight + 3 * i; }
+  static size_t scale(size_t i) { return weight(i) + 1; }
+  static size_t bias(size_t i) { return weight(i) + 2; }
+
+  bool has_gamma() const { return !args_.is_none(kGamma); }
+  float eps() const { return static_cast<float>(args_.attribute_float("eps")); }
+  bool is_swiglu() const { return args_.attribute("swiglu") != nullptr; }
+  int64_t group() const { return args_.attribute_int("group", 0); }
+
+  // Weight i must be a matrix of k inputs with the scales that its type needs; returns its columns.
+  int64_t check(size_t i, int64_t k) const;
+  StoredWeights stored(size_t i) const;        // types only, unless the value has its data
+  const PackedMatrix& packed(size_t i) const;  // after pack_weights()
+
+ private:
+  const OpArgs& args_;
+};
+
+}  // namespace mllm::fused
+
+#endif  // MINDIR_LLM_KERNELS_FUSED_LINEAR_OPERANDS_H_

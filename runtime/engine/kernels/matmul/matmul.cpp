@@ -1,0 +1,48 @@
+#include "kernels/matmul/matmul.h"
+
+#include "base/isa.h"
+
+namespace mllm {
+
+int64_t panel_scratch_bytes(const WeightView& weights) {
+  constexpr int64_t kLine = 64;
+  if (weights.format == WeightFormat::Int8 || weights.format == WeightFormat::Int4) {
+    // Unpacked weights and group scales of the integer product, or one dequantized group of the float
+    // product.
+    const int64_t integers = kPanelColumns * (weights.k_padded + weights.groups * 4);
+    const int64_t floats = kPanelColumns * weights.group * 4;
+    return (integers > floats ? integers : floats) + kLine;
+  }
+  return kLine;
+}
+
+const MatmulKernels& matmul_kernels(Isa isa, int64_t rows, bool integers) {
+#if defined(__x86_64__)
+  // A tile of the matrix unit takes as long for one row as for sixteen.
+  constexpr int64_t kFewestTileRows = 6;
+  switch (isa) {
+    case Isa::Amx:
+      return integers && rows >= kFewestTileRows ? amx_matmul() : avx512vnni_matmul();
+    case Isa::Avx512Vnni:
+      return avx512vnni_matmul();
+    case Isa::Avx512:
+      return avx512_matmul();
+    case Isa::AvxVnni:
+      return avxvnni_matmul();
+    case Isa::Avx2:
+      return avx2_matmul();
+    case Isa::Generic:
+      break;
+  }
+#endif
+  (void)isa;
+  (void)rows;
+  (void)integers;
+  return generic_matmul();
+}
+
+const MatmulKernels& matmul_kernels(int64_t rows, bool integers) {
+  return matmul_kernels(current_isa(), rows, integers);
+}
+
+}  // namespace mllm

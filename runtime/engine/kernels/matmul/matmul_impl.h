@@ -1,0 +1,483 @@
+// The loops behind MatmulKernels, written once over small vector types. A file that includes this first
+// defines, in an unnamed namespace:
+//   V, VI                 vectors of kLanes floats, of kLanes int32 (which also hold 4*kLanes bytes)
+//   zero(), splat(float), load(const float*), load(const uint16_t*) (float16), store(float*, V),
+//   store_part(float*, V, count), fma(a, b, c) = a*b+c, mul(a, b), add(a, b), absolute(V), maximum(a, b) that
+//   returns b where a is NaN, reduce_max(V)
+//   load_bytes(const uint8_t*), splat_int(int32), to_float(VI), add_int(a, b), round_to_int(V) to nearest
+//   even, sum_int(VI), store_int8(int8_t*, VI) with saturation, low_nibbles(VI), high_nibbles(VI) of each
+//   byte, store_bytes(uint8_t*, VI), add_bytes(a, b) bytes_to_float(VI v, int i): byte i (0…3) of each 32-bit
+//   lane, unsigned, as float dot8(VI sum, VI weights, int32 activations): sum + per lane the dot product of 4
+//   activations (int8) with 4 weights that are stored + 128; the result still has 128 times the sum of the
+//   activations in it when kDot8KeepsOffset, else it does not dot4(VI sum, VI weights, int32 activations):
+//   the same for weights of 0…15, taken as they are prefetch(const void*) kRows, kBlocks        tile of the
+//   matrix products: rows, and blocks of 16 columns at once (1 or 2)
+// No include guard is needed: each instruction set's file includes it exactly once. Everything stays in the
+// unnamed namespace, so that the linker cannot mix versions.
+
+namespace mllm {
+namespace {
+
+constexpr int64_t kBlockVectors = kBlockColumns / kLanes;
+constexpr int64_t kPanelVectors = kPanelColumns / kLanes;
+// How far ahead of its use decode asks for weights: a little over the latency of memory times the share of
+// its bandwidth that one core gets (about 100 ns * 15 GB/s).
+constexpr int64_t kPrefetchBytes = 2304;
+
+inline int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+inline int32_t four_bytes(const int8_t* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return word;
+}
+
+// ---- Activations.
+
+// One group of one row: the largest magnitude becomes 127.
+void quantize_group(const float* x, int64_t count, int64_t padded, int8_t* q, float* scale, int32_t* sum) {
+  V largest = zero();
+  V poison = zero();  // NaN when an element is NaN or infinite, else 0: such a row must not pass as a number
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) {
+    const V v = load(x + i);
+    largest = maximum(absolute(v), largest);
+    poison = fma(v, zero(), poison);
+  }
+  float tail[kLanes] = {};
+  if (i < count) {
+    for (int64_t j = 0; i + j < count; ++j) tail[j] = x[i + j];
+    largest = maximum(absolute(load(tail)), largest);
+    poison = fma(load(tail), zero(), poison);
+  }
+  const float top = reduce_max(largest);
+  const V factor = splat(top > 0.0f ? 127.0f / top : 0.0f);
+  VI total = splat_int(0);
+  for (i = 0; i + kLanes <= count; i += kLanes) {
+    const VI v = round_to_int(mul(load(x + i), factor));
+    total = add_int(total, v);
+    store_int8(q + i, v);
+  }
+  for (; i < padded; i += kLanes) {  // groups are padded to multiples of 32 elements
+    const VI v = i < count ? round_to_int(mul(load(tail), factor)) : splat_int(0);
+    total = add_int(total, v);
+    store_int8(q + i, v);
+  }
+  float parts[kLanes];
+  store(parts, poison);
+  float bad = 0.0f;
+  for (int64_t j = 0; j < kLanes; ++j) bad += parts[j];
+  *scale = top / 127.0f + bad;
+  *sum = sum_int(total);
+}
+
+void arrange_ints(const ActivationTile& t) {
+  int8_t row[kActivationGroup];
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const float* x = t.x + r * t.x_stride;
+    for (int64_t g = 0; g < t.groups; ++g) {
+      const int64_t begin = g * t.group;
+      const int64_t padded = least(t.group, t.k_padded - begin);
+      const int64_t rest = t.k - begin;
+      int32_t sum;
+      quantize_group(x + begin, rest < 0 ? 0 : least(rest, padded), padded, row, &t.scales[g * t.rows + r],
+                     &sum);
+      t.corrections[g * t.rows + r] = -128 * sum;
+      int8_t* to = t.values + (begin * t.rows + r * 4);
+      for (int64_t i = 0; i < padded; i += 4) __builtin_memcpy(to + i * t.rows, row + i, 4);
+    }
+  }
+}
+
+void arrange_floats(const ActivationTile& t) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const float* x = t.x + r * t.x_stride;
+    for (int64_t i = 0; i < t.k; ++i) t.floats[i * t.rows + r] = x[i];
+  }
+}
+
+void arrange(const ActivationTile& t) {
+  if (t.floats) {
+    arrange_floats(t);
+  } else {
+    arrange_ints(t);
+  }
+}
+
+// ---- Integer products.
+
+inline V group_scales(const WeightView& w, const uint8_t* p, int64_t vector) {
+  return w.group_scale == GroupScale::Float16 ? load(reinterpret_cast<const uint16_t*>(p) + vector * kLanes)
+                                              : load(reinterpret_cast<const float*>(p) + vector * kLanes);
+}
+
+inline int64_t scale_bytes(const WeightView& w) {
+  return w.group_scale == GroupScale::None ? 0 : w.group_scale == GroupScale::Float16 ? 32 : 64;
+}
+
+// One row times one block of int8 weights.
+void row_block_int8(const WeightView& w, const uint8_t* p, const ActivationView& a, float* sums) {
+  V total[kBlockVectors];
+  for (V& v : total) v = zero();
+  const int8_t* x = a.values;
+  for (int64_t g = 0; g < w.groups; ++g) {
+    const int64_t size = least(w.group, w.k_padded - g * w.group);
+    // Two chains per vector hide the latency of the dot product.
+    VI even[kBlockVectors], odd[kBlockVectors];
+    for (int64_t v = 0; v < kBlockVectors; ++v) {
+      even[v] = splat_int(kDot8KeepsOffset ? a.corrections[g] : 0);
+      odd[v] = splat_int(0);
+    }
+    for (int64_t i = 0; i < size; i += 8, p += 128, x += 8) {
+      prefetch(p + kPrefetchBytes);
+      prefetch(p + kPrefetchBytes + 64);
+      for (int64_t v = 0; v < kBlockVectors; ++v) {
+        even[v] = dot8(even[v], load_bytes(p + v * kLanes * 4), four_bytes(x));
+        odd[v] = dot8(odd[v], load_bytes(p + 64 + v * kLanes * 4), four_bytes(x + 4));
+      }
+    }
+    const V scale = splat(a.scales[g]);
+    for (int64_t v = 0; v < kBlockVectors; ++v) {
+      total[v] = fma(to_float(add_int(even[v], odd[v])), scale, total[v]);
+    }
+  }
+  for (int64_t v = 0; v < kBlockVectors; ++v) store(sums + v * kLanes, total[v]);
+}
+
+void row_block_int4(const WeightView& w, const uint8_t* p, const ActivationView& a, float* sums) {
+  V total[kBlockVectors];
+  for (V& v : total) v = zero();
+  const int8_t* x = a.values;
+  const int64_t skip = scale_bytes(w);
+  for (int64_t g = 0; g < w.groups; ++g) {
+    const int64_t size = least(w.group, w.k_padded - g * w.group);
+    VI low[kBlockVectors], high[kBlockVectors];
+    for (int64_t v = 0; v < kBlockVectors; ++v) {
+      low[v] = splat_int(a.corrections[g] / 16);  // -8 times the sum
+      high[v] = splat_int(0);
+    }
+    for (int64_t i = 0; i < size; i += 32, p += 256, x += 32) {
+      for (int64_t j = 0; j < 4; ++j) {
+        prefetch(p + kPrefetchBytes + j * 64);
+        for (int64_t v = 0; v < kBlockVectors; ++v) {
+          const VI bytes = load_bytes(p + j * 64 + v * kLanes * 4);
+          low[v] = dot4(low[v], low_nibbles(bytes), four_bytes(x + 4 * j));
+          high[v] = dot4(high[v], high_nibbles(bytes), four_bytes(x + 16 + 4 * j));
+        }
+      }
+    }
+    if (skip) prefetch(p + kPrefetchBytes);
+    const V scale = splat(a.scales[g]);
+    for (int64_t v = 0; v < kBlockVectors; ++v) {
+      const V factor = skip ? mul(group_scales(w, p, v), scale) : scale;
+      total[v] = fma(to_float(add_int(low[v], high[v])), factor, total[v]);
+    }
+    p += skip;
+  }
+  for (int64_t v = 0; v < kBlockVectors; ++v) store(sums + v * kLanes, total[v]);
+}
+
+// Both blocks of an int4 panel as int8 weights, [block][k_padded/4][16][4], and their group scales,
+// [groups][32], for products that use them many times.
+void unpack_int4(const WeightView& w, int64_t panel, uint8_t* bytes, float* scales) {
+  const int64_t skip = scale_bytes(w);
+  const VI offset = splat_int(0x78787878);  // from q + 8 to q + 128 in each byte
+  for (int64_t b = 0; b < 2; ++b) {
+    const uint8_t* p = w.blocks + (2 * panel + b) * w.block_bytes;
+    uint8_t* to = bytes + b * kBlockColumns * w.k_padded;
+    for (int64_t g = 0; g < w.groups; ++g) {
+      const int64_t size = least(w.group, w.k_padded - g * w.group);
+      for (int64_t i = 0; i < size; i += 32, p += 256, to += 512) {
+        for (int64_t v = 0; v < 4 * kBlockVectors; ++v) {
+          const VI pairs = load_bytes(p + v * kLanes * 4);
+          store_bytes(to + v * kLanes * 4, add_bytes(low_nibbles(pairs), offset));
+          store_bytes(to + 256 + v * kLanes * 4, add_bytes(high_nibbles(pairs), offset));
+        }
+      }
+      for (int64_t v = 0; skip && v < kBlockVectors; ++v) {
+        store(scales + g * kPanelColumns + b * kBlockColumns + v * kLanes, group_scales(w, p, v));
+      }
+      p += skip;
+    }
+  }
+}
+
+// An int8 panel in memory, as it is stored or as unpack_int4 made it.
+struct IntPanel {
+  const uint8_t* block[2];
+  const float* scales;  // [groups][32] or null
+};
+
+IntPanel int_panel_of(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  if (w.format == WeightFormat::Int8) {
+    const uint8_t* first = w.blocks + 2 * product.panel * w.block_bytes;
+    return {{first, first + w.block_bytes}, nullptr};
+  }
+  auto* bytes = static_cast<uint8_t*>(product.scratch);
+  auto* scales = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
+  unpack_int4(w, product.panel, bytes, scales);
+  return {{bytes, bytes + kBlockColumns * w.k_padded}, scale_bytes(w) ? scales : nullptr};
+}
+
+struct IntTile {
+  const WeightView* w;
+  const uint8_t* block[2];  // of the columns of this tile, from k = 0
+  const float* scales;      // of the first column, [groups][32], or null
+  const int8_t* x;          // of the tile's rows, from k = 0
+  const float* x_scales;    // [groups][R]
+  const int32_t* x_corrections;
+  float* sums;  // [R][32]
+  int64_t group0, group1;
+};
+
+template <int R>
+void int_tile(const IntTile& t) {
+  constexpr int64_t kVectors = kBlocks * kBlockVectors;
+  const WeightView& w = *t.w;
+  for (int64_t g = t.group0; g < t.group1; ++g) {
+    const int64_t begin = g * w.group;
+    const int64_t size = least(w.group, w.k_padded - begin);
+    const uint8_t* p[kBlocks];
+    for (int64_t b = 0; b < kBlocks; ++b) p[b] = t.block[b] + begin * kBlockColumns;
+    const int8_t* x = t.x + begin * R;
+    VI acc[R][kVectors];
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const VI start = splat_int(kDot8KeepsOffset ? t.x_corrections[g * R + r] : 0);
+      for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = start;
+    }
+    for (int64_t i = 0; i < size; i += 4, x += 4 * R) {
+      VI weights[kVectors];
+      for (int64_t v = 0; v < kVectors; ++v) {
+        weights[v] = load_bytes(p[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes * 4);
+      }
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const int32_t four = four_bytes(x + 4 * r);
+        for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = dot8(acc[r][v], weights[v], four);
+      }
+    }
+    V factor[kVectors];
+    if (t.scales) {
+      for (int64_t v = 0; v < kVectors; ++v) factor[v] = load(t.scales + g * kPanelColumns + v * kLanes);
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const V scale = splat(t.x_scales[g * R + r]);
+      for (int64_t v = 0; v < kVectors; ++v) {
+        float* sum = t.sums + r * kPanelColumns + v * kLanes;
+        store(sum, fma(to_float(acc[r][v]), t.scales ? mul(factor[v], scale) : scale, load(sum)));
+      }
+    }
+  }
+}
+
+template <int R>
+void int_tile_of(int64_t rows, const IntTile& t) {
+  if constexpr (R > 1) {
+    if (rows < R) return int_tile_of<R - 1>(rows, t);
+  }
+  int_tile<R>(t);
+}
+
+void int_panel(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  const ActivationView& a = *product.activations;
+  if (a.rows == 1) {
+    for (int64_t b = 0; b < 2; ++b) {
+      const uint8_t* p = w.blocks + (2 * product.panel + b) * w.block_bytes;
+      if (w.format == WeightFormat::Int8) {
+        row_block_int8(w, p, a, product.sums + b * kBlockColumns);
+      } else {
+        row_block_int4(w, p, a, product.sums + b * kBlockColumns);
+      }
+    }
+    return;
+  }
+  const IntPanel panel = int_panel_of(product);
+  for (int64_t i = 0; i < a.rows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
+  // As much of the panel at a time as stays in the first-level cache beside the activations: 16 to 32 KiB.
+  const int64_t step = w.group >= 1024 ? 1 : 1024 / w.group / (3 - kBlocks);
+  for (int64_t g = 0; g < w.groups; g += step) {
+    for (int64_t c = 0; c < 2; c += kBlocks) {
+      for (int64_t r = 0; r < a.rows; r += kRows) {
+        const int64_t rows = least(kRows, a.rows - r);
+        const IntTile tile{.w = &w,
+                           .block = {panel.block[c], panel.block[1]},
+                           .scales = panel.scales ? panel.scales + c * kBlockColumns : nullptr,
+                           .x = a.values + r * w.k_padded,
+                           .x_scales = a.scales + r * w.groups,
+                           .x_corrections = a.corrections + r * w.groups,
+                           .sums = product.sums + r * kPanelColumns + c * kBlockColumns,
+                           .group0 = g,
+                           .group1 = least(g + step, w.groups)};
+        int_tile_of<kRows>(rows, tile);
+      }
+    }
+  }
+}
+
+// ---- Float products.
+
+// One group of weights, [k][16] of W per block.
+template <class W>
+struct FloatTile {
+  const W* block[2];  // of the columns of this tile, at the group's first k
+  const float* x;     // of the tile's rows, [k][R], at the group's first k
+  int64_t size;
+  float* sums;
+};
+
+template <int R, class W>
+void float_tile(const FloatTile<W>& t) {
+  constexpr int64_t kVectors = kBlocks * kBlockVectors;
+  V acc[R][kVectors];
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = zero();
+  }
+  const float* x = t.x;
+  for (int64_t i = 0; i < t.size; ++i, x += R) {
+    V weights[kVectors];
+    for (int64_t v = 0; v < kVectors; ++v) {
+      weights[v] = load(t.block[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes);
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const V value = splat(x[r]);
+      for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = fma(value, weights[v], acc[r][v]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    for (int64_t v = 0; v < kVectors; ++v) {
+      float* sum = t.sums + r * kPanelColumns + v * kLanes;
+      store(sum, add(load(sum), acc[r][v]));
+    }
+  }
+}
+
+template <int R, class W>
+void float_tile_of(int64_t rows, const FloatTile<W>& t) {
+  if constexpr (R > 1) {
+    if (rows < R) return float_tile_of<R - 1>(rows, t);
+  }
+  float_tile<R>(t);
+}
+
+// Rows of one group: weights of both blocks at the group's first k, which is `begin`.
+template <class W>
+void float_group(const W* block0, const W* block1, int64_t begin, int64_t size, const PanelProduct& product) {
+  const ActivationView& a = *product.activations;
+  const W* blocks[2] = {block0, block1};
+  for (int64_t c = 0; c < 2; c += kBlocks) {
+    for (int64_t r = 0; r < a.rows; r += kRows) {
+      const int64_t rows = least(kRows, a.rows - r);
+      float_tile_of<kRows, W>(rows, {.block = {blocks[c], blocks[1]},
+                                     .x = a.floats + r * product.weights->k + begin * rows,
+                                     .size = size,
+                                     .sums = product.sums + r * kPanelColumns + c * kBlockColumns});
+    }
+  }
+}
+
+template <class W>
+void float_panel_of(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  const auto* block0 = reinterpret_cast<const W*>(w.blocks + 2 * product.panel * w.block_bytes);
+  const auto* block1 = reinterpret_cast<const W*>(w.blocks + (2 * product.panel + 1) * w.block_bytes);
+  for (int64_t g = 0; g < w.k; g += kFloatGroup) {
+    const int64_t at = g * kBlockColumns;
+    float_group(block0 + at, block1 + at, g, least(kFloatGroup, w.k - g), product);
+  }
+}
+
+// One group of one block of integer weights as floats [size][16], with the group's scale where it has one.
+const uint8_t* dequantize_group(const WeightView& w, const uint8_t* p, int64_t size, float* to) {
+  if (w.format == WeightFormat::Int8) {
+    const V offset = splat(-128.0f);
+    for (int64_t i = 0; i < size; i += 4, p += 64, to += 4 * kBlockColumns) {
+      for (int64_t v = 0; v < kBlockVectors; ++v) {
+        const VI bytes = load_bytes(p + v * kLanes * 4);
+        for (int j = 0; j < 4; ++j) {
+          store(to + j * kBlockColumns + v * kLanes, add(bytes_to_float(bytes, j), offset));
+        }
+      }
+    }
+    return p;
+  }
+  const int64_t skip = scale_bytes(w);
+  const uint8_t* scales = p + size * 8;  // 16 columns, half a byte each
+  const V offset = splat(-8.0f);
+  for (int64_t i = 0; i < size; i += 32, p += 256, to += 32 * kBlockColumns) {
+    for (int64_t j = 0; j < 4; ++j) {
+      for (int64_t v = 0; v < kBlockVectors; ++v) {
+        const V scale = skip ? group_scales(w, scales, v) : splat(1.0f);
+        const VI pairs = load_bytes(p + j * 64 + v * kLanes * 4);
+        const VI low = low_nibbles(pairs);
+        const VI high = high_nibbles(pairs);
+        for (int e = 0; e < 4; ++e) {
+          float* at = to + (4 * j + e) * kBlockColumns + v * kLanes;
+          store(at, mul(add(bytes_to_float(low, e), offset), scale));
+          store(at + 16 * kBlockColumns, mul(add(bytes_to_float(high, e), offset), scale));
+        }
+      }
+    }
+  }
+  return p + skip;
+}
+
+void float_panel(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  for (int64_t i = 0; i < product.activations->rows * kPanelColumns; i += kLanes) {
+    store(product.sums + i, zero());
+  }
+  if (w.format == WeightFormat::Float32) return float_panel_of<float>(product);
+  if (w.format == WeightFormat::Float16) return float_panel_of<uint16_t>(product);
+  auto* floats = static_cast<float*>(product.scratch);
+  const uint8_t* p0 = w.blocks + 2 * product.panel * w.block_bytes;
+  const uint8_t* p1 = p0 + w.block_bytes;
+  for (int64_t g = 0; g < w.groups; ++g) {
+    const int64_t begin = g * w.group;
+    const int64_t padded = least(w.group, w.k_padded - begin);
+    float* second = floats + padded * kBlockColumns;
+    p0 = dequantize_group(w, p0, padded, floats);
+    p1 = dequantize_group(w, p1, padded, second);
+    if (begin < w.k) float_group<float>(floats, second, begin, least(padded, w.k - begin), product);
+  }
+}
+
+// ---- Results.
+
+void finish(const PanelResult& t) {
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const float* sums = t.sums + r * kPanelColumns;
+    const float* residual = t.residual ? t.residual + r * t.y_stride : nullptr;
+    float* y = t.y + r * t.y_stride;
+    for (int64_t c = 0; c < t.columns; c += kLanes) {
+      V v = load(sums + c);
+      if (t.scale) v = mul(v, load(t.scale + c));
+      if (t.bias) v = add(v, load(t.bias + c));
+      const int64_t left = t.columns - c;
+      if (left >= kLanes) {
+        if (residual) v = add(v, load(residual + c));
+        store(y + c, v);
+      } else {
+        if (residual) {
+          float part[kLanes] = {};
+          for (int64_t i = 0; i < left; ++i) part[i] = residual[c + i];
+          v = add(v, load(part));
+        }
+        store_part(y + c, v, left);
+      }
+    }
+  }
+}
+
+[[maybe_unused]] constexpr MatmulKernels kKernels = {kRows, arrange, int_panel, float_panel, finish};
+
+}  // namespace
+}  // namespace mllm

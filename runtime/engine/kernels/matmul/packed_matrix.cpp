@@ -1,0 +1,209 @@
+#include "kernels/matmul/packed_matrix.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/half.h"
+
+namespace mllm {
+namespace {
+
+int64_t round_up(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+
+float scale_at(const Tensor& scale, int64_t i) {
+  return scale.dtype == DType::Float16 ? half_to_float(scale.as<const uint16_t>()[i])
+                                       : scale.as<const float>()[i];
+}
+
+// Rows n0 … n0+15 of [n, k] elements as [k][16]; rows past n are zero (memory is zero to begin with).
+template <class T>
+void pack_floats(const Tensor& weight, int64_t n0, uint8_t* block) {
+  const int64_t k = weight.dims[1];
+  auto* out = reinterpret_cast<T*>(block);
+  for (int64_t c = 0; c < std::min(kBlockColumns, weight.dims[0] - n0); ++c) {
+    const T* row = weight.as<const T>() + (n0 + c) * k;
+    for (int64_t i = 0; i < k; ++i) out[i * kBlockColumns + c] = row[i];
+  }
+}
+
+void pack_int8(const Tensor& weight, int64_t n0, int64_t k_padded, uint8_t* block) {
+  const int64_t k = weight.dims[1];
+  std::memset(block, 128, static_cast<size_t>(k_padded * kBlockColumns));
+  for (int64_t c = 0; c < std::min(kBlockColumns, weight.dims[0] - n0); ++c) {
+    const auto* row = weight.as<const uint8_t>() + (n0 + c) * k;
+    uint8_t* to = block + 4 * c;
+    int64_t i = 0;
+    for (; i + 4 <= k; i += 4, to += 64) {
+      uint32_t four;
+      std::memcpy(&four, row + i, 4);
+      four ^= 0x80808080u;
+      std::memcpy(to, &four, 4);
+    }
+    for (int64_t j = 0; i + j < k; ++j) to[j] = row[i + j] ^ 0x80;
+  }
+}
+
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+
+// 16 columns of one input: element i is the nibble of column n0 + i.
+struct Nibbles {
+  uint64_t pairs;  // as stored, offset binary
+};
+
+// The low nibbles of 16 columns of input a and the nibbles of input b above them, one byte a column.
+inline Bytes join(Nibbles a, Nibbles b) {
+  constexpr uint64_t kLow = 0x0f0f0f0f0f0f0f0full;
+  const uint64_t even = (a.pairs & kLow) | (b.pairs & kLow) << 4;
+  const uint64_t odd = (a.pairs >> 4 & kLow) | (b.pairs & ~kLow);
+  Bytes both;
+  std::memcpy(&both, &even, 8);
+  std::memcpy(reinterpret_cast<uint8_t*>(&both) + 8, &odd, 8);
+  return __builtin_shufflevector(both, both, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+// Columns n0 … n0+15 of inputs k0 … k0+31: 256 bytes. `flip` turns the stored nibbles into q + 8.
+void pack_int4_run(const Tensor& weight, uint64_t flip, int64_t n0, int64_t k0, uint8_t* to) {
+  const int64_t inputs = weight.dims[0];
+  const int64_t row_bytes = weight.dims[1];
+  const int64_t left = std::min<int64_t>(8, row_bytes - n0 / 2);
+  const auto nibbles = [&](int64_t i) -> Nibbles {
+    uint64_t pairs = 0x8888888888888888ull;
+    if (i >= inputs || left <= 0) return {pairs};
+    pairs ^= flip;
+    std::memcpy(&pairs, weight.as<const uint8_t>() + i * row_bytes + n0 / 2, static_cast<size_t>(left));
+    return {pairs ^ flip};
+  };
+  for (int64_t j = 0; j < 4; ++j, to += 64) {
+    Bytes r[4];
+    for (int64_t i = 0; i < 4; ++i) r[i] = join(nibbles(k0 + 4 * j + i), nibbles(k0 + 16 + 4 * j + i));
+    // Transpose 4 x 16 bytes.
+    for (int half = 0; half < 2; ++half) {
+      Bytes a, b;
+      if (half == 0) {
+        a = __builtin_shufflevector(r[0], r[1], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+        b = __builtin_shufflevector(r[2], r[3], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      } else {
+        a = __builtin_shufflevector(r[0], r[1], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+        b = __builtin_shufflevector(r[2], r[3], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+      }
+      const Bytes low = __builtin_shufflevector(a, b, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
+      const Bytes high =
+          __builtin_shufflevector(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
+      std::memcpy(to + 32 * half, &low, 16);
+      std::memcpy(to + 32 * half + 16, &high, 16);
+    }
+  }
+}
+
+// Scales of group g, columns n0 … n0+15.
+void pack_scales(const StoredWeights& stored, GroupScale kind, int64_t g, int64_t n0, uint8_t* to) {
+  const int64_t n = stored.columns();
+  for (int64_t c = 0; c < std::min(kBlockColumns, n - n0); ++c) {
+    const int64_t at = g * n + n0 + c;
+    if (kind == GroupScale::Float16) {
+      std::memcpy(to + 2 * c, stored.scale.as<const uint16_t>() + at, 2);
+    } else {
+      std::memcpy(to + 4 * c, stored.scale.as<const float>() + at, 4);
+    }
+  }
+}
+
+}  // namespace
+
+PackedMatrix::PackedMatrix(const StoredWeights& stored) : columns_(stored.columns()) {
+  const int64_t k = stored.inputs();
+  WeightView& v = view_;
+  v.k = v.k_padded = k;
+  v.group = kFloatGroup;
+  int64_t scale_bytes = 0;
+  switch (stored.weight.dtype) {
+    case DType::Float32:
+      v.format = WeightFormat::Float32;
+      v.block_bytes = k * kBlockColumns * 4;
+      break;
+    case DType::Float16:
+      v.format = WeightFormat::Float16;
+      v.block_bytes = k * kBlockColumns * 2;
+      break;
+    case DType::Int8:
+      v.format = WeightFormat::Int8;
+      v.group = kActivationGroup;
+      v.k_padded = round_up(k, 64);
+      v.block_bytes = v.k_padded * kBlockColumns;
+      break;
+    default:
+      v.format = WeightFormat::Int4;
+      v.group = stored.group > 0 ? stored.group : kActivationGroup;
+      v.k_padded = round_up(k, std::min<int64_t>(v.group, 64));
+      if (stored.group > 0) {
+        v.group_scale = stored.scale.dtype == DType::Float16 ? GroupScale::Float16 : GroupScale::Float32;
+        scale_bytes = kBlockColumns * static_cast<int64_t>(dtype_size(stored.scale.dtype));
+      }
+      v.block_bytes = v.k_padded * kBlockColumns / 2;
+      break;
+  }
+  v.groups = (v.k_padded + v.group - 1) / v.group;
+  v.block_bytes += v.groups * scale_bytes;
+  if (is_integer() && v.group_scale == GroupScale::None) {
+    column_scale_.resize(static_cast<size_t>(panels() * kPanelColumns));
+    for (int64_t i = 0; i < columns_; ++i) column_scale_[static_cast<size_t>(i)] = scale_at(stored.scale, i);
+  }
+}
+
+void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> memory, ThreadPool& pool) {
+  memory_ = std::move(memory);
+  view_.blocks = memory_.get();
+  const WeightView& v = view_;
+  uint8_t* out = memory_.get();
+  const Tensor& weight = stored.weight;
+  const auto* source = weight.as<const uint8_t>();
+  const auto row_bytes = static_cast<int64_t>(dtype_size(weight.dtype)) * weight.dims[1];
+  if (v.format != WeightFormat::Int4) {
+    // Pieces of a few hundred kilobytes: the pages of a piece are read ahead together.
+    const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / (kPanelColumns * row_bytes));
+    pool.parallel_for(panels(), grain, [&](int64_t begin, int64_t end) {
+      const int64_t first = std::min(begin * kPanelColumns, columns_) * row_bytes;
+      const int64_t last = std::min(end * kPanelColumns, columns_) * row_bytes;
+      const MappedFile::Reading reading(source + first, static_cast<size_t>(last - first));
+      for (int64_t b = 2 * begin; b < 2 * end; ++b) {
+        uint8_t* block = out + b * v.block_bytes;
+        if (v.format == WeightFormat::Int8) {
+          pack_int8(weight, b * kBlockColumns, v.k_padded, block);
+        } else if (v.format == WeightFormat::Float16) {
+          pack_floats<uint16_t>(weight, b * kBlockColumns, block);
+        } else {
+          pack_floats<float>(weight, b * kBlockColumns, block);
+        }
+      }
+    });
+    return;
+  }
+  // Four panels are one cache line of each input's row. Runs of 32 inputs in the outer loop use that line for
+  // all of its blocks while it is in the first-level cache.
+  const uint64_t flip = weight.dtype == DType::QInt4x2 ? 0x8888888888888888ull : 0;
+  const int64_t scale_bytes = v.group_scale == GroupScale::None
+                                  ? 0
+                                  : kBlockColumns * static_cast<int64_t>(dtype_size(stored.scale.dtype));
+  const MappedFile::Reading reading(source, weight.bytes());
+  pool.parallel_for(panels(), 4, [&](int64_t begin, int64_t end) {
+    int64_t at = 0;  // within a block
+    for (int64_t k = 0; k < v.k_padded; k += 32, at += 256) {
+      for (int64_t b = 2 * begin; b < 2 * end; ++b) {
+        pack_int4_run(weight, flip, b * kBlockColumns, k, out + b * v.block_bytes + at);
+      }
+      if (scale_bytes == 0 || ((k + 32) % v.group != 0 && k + 32 < v.k_padded)) continue;
+      for (int64_t b = 2 * begin; b < 2 * end; ++b) {
+        pack_scales(stored, v.group_scale, k / v.group, b * kBlockColumns,
+                    out + b * v.block_bytes + at + 256);
+      }
+      at += scale_bytes;
+    }
+  });
+}
+
+}  // namespace mllm

@@ -1,0 +1,55 @@
+// The weights of a linear layer, rearranged once when a model is opened into the blocks that the kernels
+// read.
+#ifndef MINDIR_LLM_KERNELS_MATMUL_PACKED_MATRIX_H_
+#define MINDIR_LLM_KERNELS_MATMUL_PACKED_MATRIX_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/tensor.h"
+#include "base/thread_pool.h"
+#include "kernels/matmul/matmul.h"
+
+namespace mllm {
+
+// Weights as a graph stores them.
+struct StoredWeights {
+  // [n, k] float32, float16 or int8; or [k, n/2] pairs of int4, the even column in the low nibble: QInt4x2 in
+  // two's complement, UInt8 as q + 8.
+  Tensor weight;
+  // Integers only: float32 or float16, n elements, or [ceil(k/group), n] where group > 0.
+  Tensor scale;
+  int64_t group = 0;
+
+  bool is_int4() const { return weight.dtype == DType::QInt4x2 || weight.dtype == DType::UInt8; }
+  int64_t columns() const { return is_int4() ? 2 * weight.dims[1] : weight.dims[0]; }
+  int64_t inputs() const { return is_int4() ? weight.dims[0] : weight.dims[1]; }
+};
+
+class PackedMatrix {
+ public:
+  explicit PackedMatrix(const StoredWeights& stored);  // computes the layout; types must have been checked
+
+  const WeightView& view() const { return view_; }
+  int64_t columns() const { return columns_; }
+  int64_t panels() const { return (columns_ + kPanelColumns - 1) / kPanelColumns; }
+  size_t bytes() const { return static_cast<size_t>(2 * panels() * view_.block_bytes); }
+  bool is_integer() const { return view_.format == WeightFormat::Int8 || view_.format == WeightFormat::Int4; }
+  // One factor per column, padded to whole panels; null where groups have scales, and for floats.
+  const float* column_scale() const { return column_scale_.empty() ? nullptr : column_scale_.data(); }
+
+  // Fill `memory`, bytes() long and aligned to 64, from the stored weights. Pages of a mapped file that were
+  // read are given back.
+  void pack(const StoredWeights& stored, std::shared_ptr<uint8_t> memory, ThreadPool& pool);
+
+ private:
+  WeightView view_{};
+  int64_t columns_ = 0;
+  std::vector<float> column_scale_;
+  std::shared_ptr<uint8_t> memory_;
+};
+
+}  // namespace mllm
+
+#endif  // MINDIR_LLM_KERNELS_MATMUL_PACKED_MATRIX_H_
