@@ -85,7 +85,8 @@ class Checkpoint:
         """The tensor's rows (first axis) in order, as many at a time as fit a small buffer, converted to
         dtype.
 
-        dtype: float32 or float16. multiple: of rows, in every block but the last. ExportError: the file ends early, or a value is not finite in dtype.
+        dtype: float32 or float16. multiple: all blocks but the last have a multiple of this many rows.
+        ExportError: the file ends early, or a value is not finite in dtype.
         """
         entry = self.tensors[name]
         row_items = math.prod(entry.shape[1:])

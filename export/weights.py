@@ -99,21 +99,14 @@ class WeightPlan:
 
     def values(self) -> Iterator[tuple[ParameterSpec, Iterable[NDArray[Any]]]]:
         """Each parameter in writing order with the blocks that make it up; consume them in order."""
-        scales: Iterable[NDArray[Any]] = []
+        scales: list[NDArray[Any]] = []
         for spec in self.parameters:
             if spec.name in self._computed:
                 yield spec, [self._computed[spec.name]]
             elif spec.name in self._quantized:
-                scale_dtype = self._scale_dtype(spec.name)
-                if spec.dtype in _INT4:
-                    packed, scale = self._quantize_int4(spec, scale_dtype)
-                    scales = [scale]
-                    yield spec, [packed]
-                    del packed
-                else:
-                    rows: list[NDArray[Any]] = []
-                    scales = rows
-                    yield spec, self._quantize_int8(spec.name, scale_dtype, rows)
+                scales = []
+                quantize = self._quantize_int4 if spec.dtype in _INT4 else self._quantize_int8
+                yield spec, quantize(spec, self._scale_dtype(spec.name), scales)
             elif spec.name.removesuffix(_SCALE) in self._quantized:
                 yield spec, scales
             else:
@@ -123,10 +116,10 @@ class WeightPlan:
         return next(spec.dtype for spec in self.parameters if spec.name == name + _SCALE)
 
     def _quantize_int8(
-        self, name: str, scale_dtype: str, scales: list[NDArray[Any]]
+        self, spec: ParameterSpec, scale_dtype: str, scales: list[NDArray[Any]]
     ) -> Iterator[NDArray[np.int8]]:
         """int8 blocks of a weight; their scales are appended to `scales`."""
-        source = self._source[name]
+        source = self._source[spec.name]
         first = 0
         for block in self._checkpoint.blocks(source, np.float32):
             with self._named(source, first):
@@ -136,9 +129,9 @@ class WeightPlan:
             yield quantized
 
     def _quantize_int4(
-        self, spec: ParameterSpec, scale_dtype: str
-    ) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
-        """Packed bytes [in, out/2] and scales [groups, out] of a weight.
+        self, spec: ParameterSpec, scale_dtype: str, scales: list[NDArray[Any]]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Packed bytes [in, out/2] of a weight; its scales [groups, out] are appended to `scales`.
 
         Its channels are columns here but rows of the checkpoint, so every block goes into every row of the
         result: unlike int8, which streams, all of it is in memory at once (an eighth of its float32 size).
@@ -146,16 +139,17 @@ class WeightPlan:
         source = self._source[spec.name]
         channels, inputs = _source_shape(spec)
         packed = np.empty(spec.shape, np.uint8)
-        scales = np.empty((-(-inputs // (self._group_size or inputs)), channels), scale_dtype)
+        transposed = np.empty((-(-inputs // (self._group_size or inputs)), channels), scale_dtype)
         first = 0
         for block in self._checkpoint.blocks(source, np.float32, multiple=2):
             end = first + len(block)
             with self._named(source, first):
                 quantized, scale = quantize_groups(block, self._group_size, scale_dtype)
             packed[:, first // 2 : end // 2] = pack_int4(quantized, biased=spec.dtype == "uint8")
-            scales[:, first:end] = scale.T
+            transposed[:, first:end] = scale.T
             first = end
-        return packed, scales
+        scales.append(transposed)
+        yield packed
 
     @contextlib.contextmanager
     def _named(self, source: str, first_row: int) -> Iterator[None]:
@@ -200,7 +194,8 @@ def write_weights(
 ) -> dict[str, FileRecord]:
     """Write all data files under `folder`; returns a record per file, by location.
 
-    Memory: a few blocks of one tensor, and all of a packed one. OSError when the disk is full; the caller removes the folder.
+    Memory: a few blocks of one tensor; of int4, two whole tensors. OSError when the disk is full; the caller
+    removes the folder.
     """
     total = sum(place.length for place in places.values())
     written = 0

@@ -133,13 +133,8 @@ class _Int4Linear(nn.Cell):
     `weight_scale` [groups, out] in the stored dtype.
     """
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        has_bias: bool,
-        dtype,  # type: ignore[no-untyped-def]
-        quantization: WeightQuantization,
+    def __init__(  # type: ignore[no-untyped-def]
+        self, in_features: int, out_features: int, has_bias: bool, dtype, quantization: WeightQuantization
     ) -> None:
         super().__init__()
         self.dtype = dtype

@@ -43,7 +43,7 @@ class Storage:
 
     dtype: 'float32' or 'float16', of weights and of quantization scales; None keeps the checkpoint's values.
     kv_dtype: 'float32' or 'float16', of the caches; None keeps float64.
-    weight_bits: 8 or 4 where linear layers (lm_head included) are symmetric integers; None where they are not.
+    weight_bits: 8 or 4, of linear layers (lm_head included) as symmetric integers; None keeps them in dtype.
     group_size: inputs of an output channel that share a scale; 0 means all.
     """
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["pack_int4", "unpack_int4"]
+__all__ = ["pack_int4"]
 
 _BIAS = 8
 
 
 def pack_int4(quantized: NDArray[np.int8], biased: bool) -> NDArray[np.uint8]:
-    """Transpose and pack: int8 [N, K] within -8 … 7 -> bytes [K, N/2].
+    """Transpose and pack: int8 [N, K] within -8 … 7 -> bytes [K, N/2] (a view that is not contiguous).
 
     Byte [k, j] holds output channel 2j in its low nibble and channel 2j+1 in its high nibble. biased: nibbles
     are the integer plus 8 (0 … 15), for graphs that unpack them by arithmetic; otherwise two's complement, as
@@ -21,13 +21,5 @@ def pack_int4(quantized: NDArray[np.int8], biased: bool) -> NDArray[np.uint8]:
         raise ValueError(f"{len(quantized)} output channels cannot be packed in pairs")
     # An offset of 8 modulo 16 is a flip of the sign bit.
     nibbles = (quantized.view(np.uint8) & 15) ^ np.uint8(_BIAS if biased else 0)
-    return np.ascontiguousarray((nibbles[0::2] | (nibbles[1::2] << 4)).T)
-
-
-def unpack_int4(packed: NDArray[np.uint8], biased: bool) -> NDArray[np.int8]:
-    """Bytes [K, N/2] -> int8 [N, K], the inverse of pack_int4."""
-    inputs, pairs = packed.shape
-    nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(inputs, 2 * pairs)
-    # Biased or not, flipping the sign bit of two's complement leaves the integer plus 8.
-    codes = nibbles if biased else nibbles ^ np.uint8(_BIAS)
-    return np.ascontiguousarray(codes.astype(np.int8).T) - np.int8(_BIAS)
+    pairs: NDArray[np.uint8] = nibbles[0::2] | (nibbles[1::2] << 4)
+    return pairs.T

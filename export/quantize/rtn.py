@@ -38,8 +38,8 @@ def quantize_groups(
 
     weight: float32 [rows, columns], rows being output channels. group_size: columns that share a scale; the
     last group may be shorter; 0 means all columns. Returns int8 [rows, columns], not packed yet, and scales
-    [rows, groups] of scale_dtype (float16 or float32), such that integer * scale approximates weight. Rounding
-    of scales, groups of zeros and ValueError as for quantize_rows.
+    [rows, groups] of scale_dtype (float16 or float32), such that integer * scale approximates weight.
+    Rounding of scales, groups of zeros and ValueError are as for quantize_rows.
     """
     columns = weight.shape[1]
     size = group_size or columns
