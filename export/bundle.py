@@ -20,6 +20,7 @@ from mindir_llm.export.tokenizer_files import read_tokenizer
 from mindir_llm.export.trace import TracedGraph, signature_names, trace_llama
 from mindir_llm.export.weights import FileRecord, Progress, WeightPlan, lay_out, write_weights
 from mindir_llm.models.config import ConfigError, LlamaConfig
+from mindir_llm.models.quantization import WeightQuantization
 from mindir_llm.models.rotary import rotary_tables
 
 __all__ = ["ExportOptions", "export_bundle"]
@@ -28,25 +29,32 @@ _FORMAT = "mindir-llm-bundle"
 _FORMAT_VERSION = 1
 _PRODUCER = "mindir-llm 0.1.0"
 _MANIFEST = "manifest.json"
+_EMBEDDING = "model.embed_tokens.weight"
 _DEFAULT_MAX_SEQ_LEN = 2048
-_DEFAULT_PREFILL_CHUNK = 64
+# A chunk reads all weights once, so a large one costs little more time than a small one; its padded rows cost
+# nothing in the engine.
+_DEFAULT_PREFILL_CHUNK = 256
 _TARGETS = ("cpu", "ascend")
 _DTYPES = ("float16", "float32")
-_QUANTIZATIONS = ("none", "a16w8")
+_QUANTIZATIONS = ("none", "a16w8", "a16w4")
+_GROUP_SIZES = (0, 32, 64, 128)
+_DEFAULT_GROUP_SIZE = 32
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What to export. None means a default that depends on the model.
 
-    quant: 'none' or 'a16w8' (int8 weights, one scale per output channel). dtype: 'float16' or 'float32' of
-    weights that are not quantized, and of scales. kv_dtype: of the KV caches; default dtype. target: operator
-    set, 'cpu' or 'ascend'. max_seq_len: rows of the static caches; default the model's own limit, at most
-    2048. prefill_chunk: tokens per prefill call; default 64. batch: sequences per call. force: replace an
-    existing bundle.
+    quant: 'none', 'a16w8' (int8 weights, one scale per output channel) or 'a16w4' (int4 weights, one scale
+    per group_size inputs of an output channel). group_size: of a16w4 only: 32, 64, 128, or 0 for one scale
+    per output channel; default 32. dtype: 'float16' or 'float32' of weights that are not quantized, and of
+    scales. kv_dtype: of the KV caches; default dtype. target: operator set, 'cpu' or 'ascend'. max_seq_len:
+    rows of the static caches; default the model's own limit, at most 2048. prefill_chunk: tokens per prefill
+    call; default 256. batch: sequences per call. force: replace an existing bundle.
     """
 
     quant: str = "none"
+    group_size: int | None = None
     dtype: str = "float16"
     kv_dtype: str | None = None
     target: str = "cpu"
@@ -60,7 +68,7 @@ class ExportOptions:
 class _Settings:
     """Options with every default filled in and checked against the model."""
 
-    quant: str
+    quantization: WeightQuantization | None
     dtype: str
     kv_dtype: str
     target: str
@@ -90,6 +98,8 @@ def export_bundle(
     except ConfigError as error:
         raise ExportError(str(error)) from None
     settings = _settle(options, config)
+    if settings.quantization is not None and settings.quantization.bits == 4:
+        _check_pairs(source, config)
     tokenizer = read_tokenizer(checkpoint, config.vocab_size)
     for message in tokenizer.warnings:
         warnings.warn(message, stacklevel=2)
@@ -102,8 +112,9 @@ def export_bundle(
     if set(parameters) != set(graphs["prefill"].parameters):
         raise AssertionError("prefill and decode graphs do not read the same parameters")
     cos, sin = rotary_tables(config, _rotary_rows(settings))
-    tied_to = {"lm_head.weight": "model.embed_tokens.weight"} if config.tie_word_embeddings else {}
-    plan = WeightPlan(source, parameters, {"rotary.cos": cos, "rotary.sin": sin}, tied_to)
+    tied_to = {"lm_head.weight": _EMBEDDING} if config.tie_word_embeddings else {}
+    group_size = settings.quantization.group_size if settings.quantization is not None else 0
+    plan = WeightPlan(source, parameters, {"rotary.cos": cos, "rotary.sin": sin}, tied_to, group_size)
     places = lay_out(plan.parameters)
 
     bundle.parent.mkdir(parents=True, exist_ok=True)
@@ -132,6 +143,7 @@ def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
     ):
         if value not in allowed:
             raise ExportError(f"{flag}: {value!r} is not one of {', '.join(allowed)}")
+    quantization = _quantization(options)
     if options.target == "ascend":
         for flag, value in (("--dtype", options.dtype), ("--kv-dtype", kv_dtype)):
             if value != "float16":
@@ -151,7 +163,31 @@ def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
         # KVCacheScatterUpdate writes whole chunks, and writing past the cache's end is undefined.
         raise ExportError(f"--prefill-chunk: {chunk} must divide --max-seq-len {rows} with --target ascend")
     _check_range("--batch", options.batch, 1, 1024, "its upper limit")
-    return _Settings(options.quant, options.dtype, kv_dtype, options.target, rows, chunk, options.batch)
+    return _Settings(quantization, options.dtype, kv_dtype, options.target, rows, chunk, options.batch)
+
+
+def _quantization(options: ExportOptions) -> WeightQuantization | None:
+    size = options.group_size
+    if options.quant != "a16w4":
+        if size is not None:
+            raise ExportError(f"--group-size: {size} has no meaning with --quant {options.quant}, only a16w4")
+        return WeightQuantization(8) if options.quant == "a16w8" else None
+    if size is None:
+        size = _DEFAULT_GROUP_SIZE
+    if size not in _GROUP_SIZES:
+        raise ExportError(f"--group-size: {size} is not one of {', '.join(map(str, _GROUP_SIZES))}")
+    return WeightQuantization(4, size)
+
+
+def _check_pairs(source: Checkpoint, config: LlamaConfig) -> None:
+    """ExportError where a linear layer has an odd number of output channels, two of which share a byte."""
+    for name, entry in source.tensors.items():
+        is_linear = name != _EMBEDDING or config.tie_word_embeddings
+        if is_linear and len(entry.shape) == 2 and entry.shape[0] % 2:
+            raise ExportError(
+                f"{entry.file}: tensor {name} has {entry.shape[0]} rows, and --quant a16w4 needs an even"
+                " number; use a16w8"
+            )
 
 
 def _check_range(flag: str, value: int, low: int, high: int, meaning: str) -> None:
@@ -173,7 +209,7 @@ def _trace(config: LlamaConfig, settings: _Settings, tokens: int, name: str) -> 
         rotary_rows=_rotary_rows(settings),
         dtype=settings.dtype,
         kv_dtype=settings.kv_dtype,
-        quantized=settings.quant == "a16w8",
+        quantization=settings.quantization,
         graph_name=name,
     )
 
@@ -185,15 +221,6 @@ def _manifest(
     files: dict[str, FileRecord],
 ) -> dict[str, Any]:
     signature = signature_names(config.num_hidden_layers)
-    quantization: dict[str, Any] = {"scheme": "none"}
-    if settings.quant == "a16w8":
-        quantization = {
-            "scheme": "a16w8",
-            "method": "rtn",
-            "weight_bits": 8,
-            "granularity": "per-channel",
-            "symmetric": True,
-        }
     return {
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,
@@ -208,10 +235,25 @@ def _manifest(
         "inputs": list(signature.inputs),
         "outputs": list(signature.outputs),
         "model": config.to_json(),
-        "quantization": quantization,
+        "quantization": _quantization_entry(settings.quantization),
         "tokenizer": tokenizer,
         "files": {name: {"size": record.size, "sha256": record.sha256} for name, record in files.items()},
     }
+
+
+def _quantization_entry(quantization: WeightQuantization | None) -> dict[str, Any]:
+    if quantization is None:
+        return {"scheme": "none"}
+    entry = {
+        "scheme": f"a16w{quantization.bits}",
+        "method": "rtn",
+        "weight_bits": quantization.bits,
+        "granularity": "per-group" if quantization.group_size else "per-channel",
+        "symmetric": True,
+    }
+    if quantization.bits == 4:
+        entry["group_size"] = quantization.group_size
+    return entry
 
 
 def _write(path: Path, data: bytes) -> FileRecord:

@@ -81,17 +81,18 @@ class Checkpoint:
                 f" config.json asks for {list(shape)}"
             )
 
-    def blocks(self, name: str, dtype: DTypeLike) -> Iterator[NDArray[Any]]:
+    def blocks(self, name: str, dtype: DTypeLike, multiple: int = 1) -> Iterator[NDArray[Any]]:
         """The tensor's rows (first axis) in order, as many at a time as fit a small buffer, converted to
         dtype.
 
-        dtype: float32 or float16. ExportError: the file ends early, or a value is not finite in dtype.
+        dtype: float32 or float16. multiple: all blocks but the last have a multiple of this many rows.
+        ExportError: the file ends early, or a value is not finite in dtype.
         """
         entry = self.tensors[name]
         row_items = math.prod(entry.shape[1:])
         row_bytes = row_items * _ITEM_BYTES[entry.dtype]
         rows = entry.shape[0]
-        step = max(1, _BLOCK_BYTES // max(1, row_items * 4))
+        step = max(1, _BLOCK_BYTES // max(1, row_items * 4) // multiple) * multiple
         with entry.file.open("rb", buffering=0) as file:
             file.seek(entry.offset)
             for start in range(0, rows, step):

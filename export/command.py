@@ -20,6 +20,8 @@ _EXAMPLES = """\
 examples:
   mindir-llm export TinyLlama-1.1B-Chat bundle --quant a16w8
       int8 weights for the engine on any CPU; the graphs also run in stock MindSpore
+  mindir-llm export TinyLlama-1.1B-Chat bundle --quant a16w4 --group-size 64
+      int4 weights: half the memory, less exact; larger groups have fewer scales
   mindir-llm export TinyLlama-1.1B-Chat bundle --dtype float32 --max-seq-len 512
       a float bundle that MindSpore Lite's converter takes as well
   mindir-llm export Llama-2-7b bundle --target ascend --quant a16w8
@@ -42,9 +44,17 @@ def register(subparsers: Any) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="folder to write; must not exist")
     parser.add_argument(
         "--quant",
-        choices=("none", "a16w8"),
+        choices=("none", "a16w8", "a16w4"),
         default="none",
-        help="a16w8: int8 weights, one scale per output channel (default: none)",
+        help="a16w8: int8 weights, one scale per output channel; a16w4: int4 weights, one scale per"
+        " --group-size inputs of an output channel (default: none)",
+    )
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        choices=(0, 32, 64, 128),
+        default=None,
+        help="of a16w4: inputs that share a scale; 0: all inputs of an output channel (default: 32)",
     )
     parser.add_argument(
         "--dtype",
@@ -72,7 +82,7 @@ def register(subparsers: Any) -> None:
         help="tokens a sequence may have, prompt included (default: the model's limit, at most 2048)",
     )
     parser.add_argument(
-        "--prefill-chunk", type=int, default=None, metavar="P", help="prompt tokens per call (default: 64)"
+        "--prefill-chunk", type=int, default=None, metavar="P", help="prompt tokens per call (default: 256)"
     )
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences per call (default: 1)")
     parser.add_argument("--force", action="store_true", help="replace BUNDLE if it is a bundle already")
@@ -92,6 +102,7 @@ def _run(args: argparse.Namespace) -> int:
     os.environ.setdefault("GLOG_v", "3")
     options = ExportOptions(
         quant=args.quant,
+        group_size=args.group_size,
         dtype=args.dtype,
         kv_dtype=args.kv_dtype,
         target=args.target,

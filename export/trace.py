@@ -6,6 +6,7 @@ equal bytes. Everything of that kind is replaced or dropped here; what stays is 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,13 @@ import numpy as np
 
 from mindir_llm.export.errors import ExportError
 from mindir_llm.models.config import LlamaConfig
+from mindir_llm.models.quantization import WeightQuantization
 
 __all__ = ["ExternalData", "GraphSignature", "ParameterSpec", "TracedGraph", "signature_names", "trace_llama"]
 
 # TensorProto.data_type -> numpy dtype name, for the types this exporter writes.
-_DTYPES = {1: "float32", 3: "int8", 6: "int32", 9: "bool", 10: "float16"}
+_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 9: "bool", 10: "float16", 18: "qint4x2"}
+_ITEM_BYTES = {"float32": 4, "uint8": 1, "int8": 1, "int32": 4, "bool": 1, "float16": 2, "qint4x2": 1}
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,19 @@ class GraphSignature:
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """A parameter that a graph reads: its name, dimensions and element type ('float32', 'float16' or
-    'int8')."""
+    """A parameter that a graph reads.
+
+    dtype: 'float32', 'float16', 'int8', 'uint8' or 'qint4x2', which is two 4-bit integers in a byte. shape:
+    dimensions as stored; of qint4x2 the last one counts bytes.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * _ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def trace_llama(
     rotary_rows: int,
     dtype: str,
     kv_dtype: str,
-    quantized: bool,
+    quantization: WeightQuantization | None,
     graph_name: str,
 ) -> TracedGraph:
     """Trace one graph of a Llama network for `target`; the arguments are those of models.graph.GraphShape."""
@@ -109,7 +119,7 @@ def trace_llama(
     from mindir_llm.models.graph import GraphShape, OperatorSet
     from mindir_llm.models.llama import LlamaForCausalLM
 
-    shape = GraphShape(batch, tokens, max_seq_len, rotary_rows, dtype, kv_dtype, quantized)
+    shape = GraphShape(batch, tokens, max_seq_len, rotary_rows, dtype, kv_dtype, quantization)
     build: OperatorSet = CpuOperators(shape) if target == "cpu" else AscendOperators(shape)
     network = LlamaForCausalLM(config, shape, build)
     cache = Tensor(np.zeros((batch, config.num_key_value_heads, max_seq_len, config.head_dim), kv_dtype))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
-from mindir_llm.export.quantize.rtn import quantize_rows
+from mindir_llm.export.quantize.packing import pack_int4
+from mindir_llm.export.quantize.rtn import quantize_groups, quantize_rows
 from mindir_llm.export.trace import ExternalData, ParameterSpec
 
 __all__ = ["FileRecord", "Progress", "WeightPlan", "lay_out", "write_weights"]
@@ -26,6 +27,7 @@ _HEADER = b"\x01" + bytes(63)
 _ALIGNMENT = 64
 _MAX_FILE_BYTES = 1_000_000_000
 _SCALE = "_scale"
+_INT4 = ("uint8", "qint4x2")
 
 Progress = Callable[[int, int], None]
 """Called with bytes written so far and bytes in total."""
@@ -49,11 +51,13 @@ class WeightPlan:
         parameters: Sequence[ParameterSpec],
         computed: Mapping[str, NDArray[Any]],
         tied_to: Mapping[str, str],
+        group_size: int = 0,
     ) -> None:
         """computed: parameters that are not in the checkpoint. tied_to: parameter -> the tensor it is taken
-        from although the checkpoint may have one of its own name. ExportError lists missing and unexpected
-        tensors."""
+        from although the checkpoint may have one of its own name. group_size: inputs that share a scale of an
+        int4 weight, 0 for all of them. ExportError lists missing and unexpected tensors."""
         self._checkpoint = checkpoint
+        self._group_size = group_size
         self._computed = dict(computed)
         specs = {spec.name: spec for spec in parameters}
         self._quantized = {name for name in specs if name + _SCALE in specs}
@@ -86,7 +90,7 @@ class WeightPlan:
                 f" {_list(unexpected)}"
             )
         for name, source in self._source.items():
-            self._checkpoint.check_readable(source, specs[name].shape)
+            self._checkpoint.check_readable(source, _source_shape(specs[name]))
         for name, values in self._computed.items():
             if values.shape != specs[name].shape or str(values.dtype) != specs[name].dtype:
                 raise AssertionError(
@@ -101,7 +105,8 @@ class WeightPlan:
                 yield spec, [self._computed[spec.name]]
             elif spec.name in self._quantized:
                 scales = []
-                yield spec, self._quantize(spec.name, self._scale_dtype(spec.name), scales)
+                quantize = self._quantize_int4 if spec.dtype in _INT4 else self._quantize_int8
+                yield spec, quantize(spec, self._scale_dtype(spec.name), scales)
             elif spec.name.removesuffix(_SCALE) in self._quantized:
                 yield spec, scales
             else:
@@ -110,19 +115,59 @@ class WeightPlan:
     def _scale_dtype(self, name: str) -> str:
         return next(spec.dtype for spec in self.parameters if spec.name == name + _SCALE)
 
-    def _quantize(
-        self, name: str, scale_dtype: str, scales: list[NDArray[Any]]
+    def _quantize_int8(
+        self, spec: ParameterSpec, scale_dtype: str, scales: list[NDArray[Any]]
     ) -> Iterator[NDArray[np.int8]]:
         """int8 blocks of a weight; their scales are appended to `scales`."""
-        source = self._source[name]
+        source = self._source[spec.name]
+        first = 0
         for block in self._checkpoint.blocks(source, np.float32):
-            try:
+            with self._named(source, first):
                 quantized, scale = quantize_rows(block, scale_dtype)
-            except ValueError as error:
-                file = self._checkpoint.tensors[source].file
-                raise ExportError(f"{file}: tensor {source} cannot be quantized: {error}") from None
             scales.append(scale)
+            first += len(block)
             yield quantized
+
+    def _quantize_int4(
+        self, spec: ParameterSpec, scale_dtype: str, scales: list[NDArray[Any]]
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Packed bytes [in, out/2] of a weight; its scales [groups, out] are appended to `scales`.
+
+        Its channels are columns here but rows of the checkpoint, so every block goes into every row of the
+        result: unlike int8, which streams, all of it is in memory at once (an eighth of its float32 size).
+        """
+        source = self._source[spec.name]
+        channels, inputs = _source_shape(spec)
+        packed = np.empty(spec.shape, np.uint8)
+        transposed = np.empty((-(-inputs // (self._group_size or inputs)), channels), scale_dtype)
+        first = 0
+        for block in self._checkpoint.blocks(source, np.float32, multiple=2):
+            end = first + len(block)
+            with self._named(source, first):
+                quantized, scale = quantize_groups(block, self._group_size, scale_dtype)
+            packed[:, first // 2 : end // 2] = pack_int4(quantized, biased=spec.dtype == "uint8")
+            transposed[:, first:end] = scale.T
+            first = end
+        scales.append(transposed)
+        yield packed
+
+    @contextlib.contextmanager
+    def _named(self, source: str, first_row: int) -> Iterator[None]:
+        """Say of which tensor, and from which row on, a quantizer's complaint is."""
+        try:
+            yield
+        except ValueError as error:
+            file = self._checkpoint.tensors[source].file
+            rows = f" (counted from row {first_row})" if first_row else ""
+            raise ExportError(f"{file}: tensor {source} cannot be quantized: {error}{rows}") from None
+
+
+def _source_shape(spec: ParameterSpec) -> tuple[int, ...]:
+    """Dimensions in the checkpoint; int4 weights are stored transposed and in pairs."""
+    if spec.dtype not in _INT4:
+        return spec.shape
+    inputs, pairs = spec.shape
+    return (2 * pairs, inputs)
 
 
 def lay_out(
@@ -136,7 +181,7 @@ def lay_out(
     places: dict[str, ExternalData] = {}
     number, end = 0, len(_HEADER)
     for spec in parameters:
-        length = math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
+        length = spec.nbytes
         if end > len(_HEADER) and end + length > max_file_bytes:
             number, end = number + 1, len(_HEADER)
         places[spec.name] = ExternalData(f"weights/data_{number}", end, length)
@@ -149,7 +194,8 @@ def write_weights(
 ) -> dict[str, FileRecord]:
     """Write all data files under `folder`; returns a record per file, by location.
 
-    Memory: a few blocks of one tensor. OSError when the disk is full; the caller removes the folder.
+    Memory: a few blocks of one tensor; of int4, two whole tensors. OSError when the disk is full; the caller
+    removes the folder.
     """
     total = sum(place.length for place in places.values())
     written = 0

@@ -10,6 +10,7 @@ from mindspore.ops import auto_generate as gen
 from mindspore.ops.operations.nn_ops import IncreFlashAttention, PromptFlashAttention
 
 from mindir_llm.models.graph import GraphShape, empty_parameter
+from mindir_llm.models.quantization import WeightQuantization
 
 __all__ = ["AscendOperators"]
 
@@ -30,9 +31,12 @@ class AscendOperators:
         return _Embedding(vocab_size, hidden_size)
 
     def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
-        if self.shape.quantized:
-            return _QuantizedLinear(in_features, out_features, has_bias)
-        return _Linear(in_features, out_features, has_bias)
+        quantization = self.shape.quantization
+        if quantization is None:
+            return _Linear(in_features, out_features, has_bias)
+        if quantization.bits == 4:
+            return _Int4Linear(in_features, out_features, has_bias, quantization)
+        return _Int8Linear(in_features, out_features, has_bias)
 
     def tied_linear(self) -> nn.Cell:
         return _TiedLinear()
@@ -93,7 +97,7 @@ class _TiedLinear(nn.Cell):
         return self.matmul(x, weight)
 
 
-class _QuantizedLinear(nn.Cell):
+class _Int8Linear(nn.Cell):
     def __init__(self, in_features: int, out_features: int, has_bias: bool) -> None:
         super().__init__()
         self.has_bias = has_bias
@@ -102,6 +106,34 @@ class _QuantizedLinear(nn.Cell):
         if has_bias:
             self.bias = empty_parameter((out_features,), mstype.float16)
         self.matmul = gen.WeightQuantBatchMatmul(False, True, 0)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        bias = None
+        if self.has_bias:
+            bias = self.bias
+        return self.matmul(x, self.weight, self.weight_scale, None, None, None, bias)
+
+
+class _Int4Linear(nn.Cell):
+    """`weight` qint4x2 [in, out/2] is not transposed: with groups that is the only order of the scales on
+    which all backends agree. `weight_scale` float16 [groups, out], or [out] where one group holds all
+    inputs."""
+
+    def __init__(
+        self, in_features: int, out_features: int, has_bias: bool, quantization: WeightQuantization
+    ) -> None:
+        super().__init__()
+        self.has_bias = has_bias
+        # The NPU's kernel wants groups smaller than the input; one group is the same as no groups.
+        groups = quantization.groups(in_features)
+        group_size = quantization.group_size if groups > 1 else 0
+        self.weight = empty_parameter((in_features, out_features // 2), mstype.qint4x2)
+        self.weight_scale = empty_parameter(
+            (groups, out_features) if group_size else (out_features,), mstype.float16
+        )
+        if has_bias:
+            self.bias = empty_parameter((out_features,), mstype.float16)
+        self.matmul = gen.WeightQuantBatchMatmul(False, False, group_size)
 
     def construct(self, x):  # type: ignore[no-untyped-def]
         bias = None

@@ -12,6 +12,7 @@ from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from mindir_llm.models.graph import GraphShape, empty_parameter
+from mindir_llm.models.quantization import WeightQuantization
 
 __all__ = ["CpuOperators"]
 
@@ -36,9 +37,12 @@ class CpuOperators:
         return _Embedding(vocab_size, hidden_size, self.dtype)
 
     def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
-        if self.shape.quantized:
-            return _QuantizedLinear(in_features, out_features, has_bias, self.dtype)
-        return _Linear(in_features, out_features, has_bias, self.dtype)
+        quantization = self.shape.quantization
+        if quantization is None:
+            return _Linear(in_features, out_features, has_bias, self.dtype)
+        if quantization.bits == 4:
+            return _Int4Linear(in_features, out_features, has_bias, self.dtype, quantization)
+        return _Int8Linear(in_features, out_features, has_bias, self.dtype)
 
     def tied_linear(self) -> nn.Cell:
         return _TiedLinear(self.dtype)
@@ -103,7 +107,7 @@ class _TiedLinear(nn.Cell):
         return self.matmul(x, _as_float32(weight, self.dtype))
 
 
-class _QuantizedLinear(nn.Cell):
+class _Int8Linear(nn.Cell):
     def __init__(self, in_features: int, out_features: int, has_bias: bool, dtype) -> None:  # type: ignore[no-untyped-def]
         super().__init__()
         self.dtype = dtype
@@ -117,6 +121,57 @@ class _QuantizedLinear(nn.Cell):
     def construct(self, x):  # type: ignore[no-untyped-def]
         weight = ops.mul(ops.cast(self.weight, mstype.float32), _as_float32(self.weight_scale, self.dtype))
         y = self.matmul(x, weight)
+        if self.has_bias:
+            y = ops.add(y, _as_float32(self.bias, self.dtype))
+        return y
+
+
+class _Int4Linear(nn.Cell):
+    """Unpacks its weight with float arithmetic: no CPU primitive of MindSpore Lite shifts or masks bits.
+
+    `weight` uint8 [in, out/2]: channel 2j plus 8 in the low nibble, channel 2j+1 plus 8 in the high one.
+    `weight_scale` [groups, out] in the stored dtype.
+    """
+
+    def __init__(  # type: ignore[no-untyped-def]
+        self, in_features: int, out_features: int, has_bias: bool, dtype, quantization: WeightQuantization
+    ) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.has_bias = has_bias
+        self.inputs, self.outputs = in_features, out_features
+        self.group_size, self.groups = quantization.group_size, quantization.groups(in_features)
+        self.weight = empty_parameter((in_features, out_features // 2), mstype.uint8)
+        self.weight_scale = empty_parameter((self.groups, out_features), dtype)
+        if has_bias:
+            self.bias = empty_parameter((out_features,), dtype)
+        self.concat = ops.Concat(axis=-1)
+        self.matmul = ops.MatMul()
+
+    def integers(self):  # type: ignore[no-untyped-def]
+        """-> float32 [in, out], -8 … 7. Every step is exact: powers of two, and integers below 256."""
+        pair = (self.inputs, self.outputs // 2, 1)
+        both = ops.cast(self.weight, mstype.float32)
+        high = ops.floor(ops.mul(both, 0.0625))
+        low = ops.sub(both, ops.mul(high, 16.0))
+        codes = self.concat((ops.reshape(low, pair), ops.reshape(high, pair)))
+        return ops.sub(ops.reshape(codes, (self.inputs, self.outputs)), 8.0)
+
+    def scales(self):  # type: ignore[no-untyped-def]
+        """-> float32 [in, out], or [1, out] where one group holds all inputs by definition."""
+        scale = _as_float32(self.weight_scale, self.dtype)
+        if self.group_size == 0:
+            return scale
+        rows = self.groups * self.group_size
+        scale = ops.reshape(scale, (self.groups, 1, self.outputs))
+        scale = ops.broadcast_to(scale, (self.groups, self.group_size, self.outputs))
+        scale = ops.reshape(scale, (rows, self.outputs))
+        if rows != self.inputs:
+            scale = scale[: self.inputs]
+        return scale
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        y = self.matmul(x, ops.mul(self.integers(), self.scales()))
         if self.has_bias:
             y = ops.add(y, _as_float32(self.bias, self.dtype))
         return y

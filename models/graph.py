@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from mindspore import Parameter, nn
 from mindspore.common.initializer import initializer
 
+from mindir_llm.models.quantization import WeightQuantization
+
 __all__ = ["GraphShape", "OperatorSet", "empty_parameter"]
 
 
@@ -18,7 +20,7 @@ class GraphShape:
     batch: sequences B. tokens: T per sequence in one call (the prefill chunk, or 1 for decode). max_seq_len:
     rows S of each KV cache. rotary_rows: rows of the cosine and sine tables; S plus the prefill chunk, so
     that the padded rows of a last chunk still index inside them. dtype and kv_dtype: 'float16' or 'float32',
-    of stored weights and of caches. quantized: linear weights are int8 with one scale per output channel.
+    of stored weights and of caches. quantization: of linear weights; None keeps them in dtype.
     """
 
     batch: int
@@ -27,7 +29,7 @@ class GraphShape:
     rotary_rows: int
     dtype: str
     kv_dtype: str
-    quantized: bool
+    quantization: WeightQuantization | None
 
 
 class OperatorSet(Protocol):
@@ -38,7 +40,11 @@ class OperatorSet(Protocol):
         dtype."""
 
     def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
-        """[N, in] -> [N, out]; holds `weight` [out, in], `weight_scale` where quantized, and `bias` [out]."""
+        """[N, in] -> [N, out]; holds `weight` and `bias` [out].
+
+        `weight` is [out, in]; int4 is [in, out/2] (out is even), the channels 2j and 2j+1 in one byte. A
+        quantized one has its factors in `weight_scale`.
+        """
 
     def tied_linear(self) -> nn.Cell:
         """(activations [N, in], weight [out, in]) -> [N, out], for a weight that another cell holds."""

@@ -108,8 +108,8 @@ class LlamaForCausalLM(nn.Cell):
         super().__init__()
         self.model = LlamaModel(config, shape, build)
         self.rotary = build.rotary(config.head_dim)
-        # A tied lm_head reads the embedding itself; quantized it needs an int8 copy of its own.
-        self.is_tied = config.tie_word_embeddings and not shape.quantized
+        # A tied lm_head reads the embedding itself; quantized it needs a copy of its own.
+        self.is_tied = config.tie_word_embeddings and shape.quantization is None
         if self.is_tied:
             self.head = build.tied_linear()
         else:

@@ -65,9 +65,6 @@ def size(nbytes: int) -> str:
 
 def _bundle_lines(report: dict[str, Any]) -> list[str]:
     memory = report["memory"]
-    quantization = report["quantization"]
-    scheme = quantization["scheme"]
-    details = ", ".join(f"{name} {value}" for name, value in quantization.items() if name != "scheme")
     tokenizer = report["tokenizer"]
     lines = [
         f"bundle        {report['path']} ({report['producer']})",
@@ -75,7 +72,7 @@ def _bundle_lines(report: dict[str, Any]) -> list[str]:
         f"target        {report['target']}, {report['dtype']}, KV cache {report['kv_dtype']}",
         f"shapes        batch {report['batch_size']}, max_seq_len {report['max_seq_len']}, "
         f"prefill chunk {report['prefill_chunk']}",
-        f"quantization  {scheme}" + (f" ({details})" if details else ""),
+        f"quantization  {_quantization(report['quantization'])}",
         f"tokenizer     {tokenizer['kind'] if tokenizer else 'none: token ids only'}"
         + (", chat template" if tokenizer and tokenizer["chat_template"] else ""),
         f"memory        weights {size(memory['weights'])}, KV cache {size(memory['kv_cache'])} a session, "
@@ -86,6 +83,20 @@ def _bundle_lines(report: dict[str, Any]) -> list[str]:
     for name, one in report["graphs"].items():
         lines += ["", f"{name}: {one['path']}", *("  " + line for line in _graph_lines(one))]
     return lines
+
+
+def _quantization(entry: dict[str, Any]) -> str:
+    """'a16w4 (rtn, int4 weights, one scale per 32 inputs of an output channel)'; says only what is there."""
+    details = []
+    if "method" in entry:
+        details.append(f"{entry['method']}")
+    if "weight_bits" in entry:
+        details.append(f"int{entry['weight_bits']} weights")
+    if entry.get("group_size"):
+        details.append(f"one scale per {entry['group_size']} inputs of an output channel")
+    elif "granularity" in entry:
+        details.append("one scale per output channel")
+    return entry["scheme"] + (f" ({', '.join(details)})" if details else "")
 
 
 def _graph_lines(report: dict[str, Any]) -> list[str]:

@@ -107,7 +107,13 @@ class BundleFolder:
     def storage(self) -> Storage:
         """How the bundle stores weights and caches."""
         manifest = self.manifest
-        return Storage(manifest["dtype"], manifest["kv_dtype"], quantized=self.scheme == "a16w8")
+        quantization = manifest["quantization"]
+        return Storage(
+            manifest["dtype"],
+            manifest["kv_dtype"],
+            weight_bits=quantization.get("weight_bits"),
+            group_size=quantization.get("group_size", 0),
+        )
 
 
 def check_files(bundle: BundleFolder, progress: Progress = ignore) -> list[str]:

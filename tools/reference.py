@@ -43,26 +43,34 @@ class Storage:
 
     dtype: 'float32' or 'float16', of weights and of quantization scales; None keeps the checkpoint's values.
     kv_dtype: 'float32' or 'float16', of the caches; None keeps float64.
-    quantized: linear layers (lm_head included) are symmetric int8 with one scale per output channel.
+    weight_bits: 8 or 4, of linear layers (lm_head included) as symmetric integers; None keeps them in dtype.
+    group_size: inputs of an output channel that share a scale; 0 means all.
     """
 
     dtype: str | None = None
     kv_dtype: str | None = None
-    quantized: bool = False
+    weight_bits: int | None = None
+    group_size: int = 0
 
     def stored(self, weight: Float, linear: bool) -> Float:
         """The values that `weight` has in the bundle; linear weights are [out, in]."""
         if self.dtype is None:
             return weight
-        if not (linear and self.quantized):
+        if not linear or self.weight_bits is None:
             return weight.astype(self.dtype).astype(np.float64)
+        low, high = {8: (-127, 127), 4: (-8, 7)}[self.weight_bits]
         # The integers fit the scale as it is stored. The division is in float32 as in the exporter: in
         # float64 a few values close to a tie would fall to the other integer.
         single = weight.astype(np.float32)
-        scale = (np.abs(single).max(axis=1, keepdims=True) / np.float32(127)).astype(self.dtype)
-        scale[scale == 0] = 1
-        integers = np.clip(np.rint(single / scale.astype(np.float32)), -127, 127)
-        return integers.astype(np.float64) * scale.astype(np.float64)
+        columns = single.shape[1]
+        result = np.empty_like(weight)
+        for start in range(0, columns, self.group_size or columns):
+            group = single[:, start : start + (self.group_size or columns)]
+            scale = (np.abs(group).max(axis=1, keepdims=True) / np.float32(high)).astype(self.dtype)
+            scale[scale == 0] = 1
+            integers = np.clip(np.rint(group / scale.astype(np.float32)), low, high)
+            result[:, start : start + group.shape[1]] = integers.astype(np.float64) * scale.astype(np.float64)
+        return result
 
     def cached(self, rows: Float) -> Float:
         """The values that keys or values have in the cache."""

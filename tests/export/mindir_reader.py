@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-DTYPES = {1: "<f4", 3: "<i1", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2"}
+# qint4x2 (18) is read as the bytes that it is.
+DTYPES = {1: "<f4", 2: "<u1", 3: "<i1", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 18: "<u1"}
 STRUCTURE = {"Constant", "MakeTuple", "TupleGetItem", "Depend"}
 
 

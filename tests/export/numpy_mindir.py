@@ -51,12 +51,26 @@ def _matmul(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
     return _half((a.T if transpose_a else a) @ (b.T if transpose_b else b))
 
 
+def int4_weight(raw: Any, scale: Any, group: int) -> Any:
+    """qint4x2 bytes [K, N/2] and scales [groups, N], or [N] without groups -> float64 [K, N]."""
+    rows, pairs = raw.shape
+    assert scale.shape == ((-(-rows // group), 2 * pairs) if group else (2 * pairs,))
+    w = np.stack([raw & 15, raw >> 4], -1).reshape(rows, 2 * pairs).astype(np.int8)
+    w = np.where(w > 7, w - 16, w)
+    return _wide(w) * (np.repeat(_wide(scale), group, 0)[:rows] if group else _wide(scale))
+
+
 def _weight_quant_matmul(x: Any, w: Any, scale: Any, *rest: Any) -> Any:
     offset, quant_scale, quant_offset, bias, transpose_x, transpose_w, group = rest
     assert offset is None and quant_scale is None and quant_offset is None
-    assert x.dtype == scale.dtype == np.float16 and w.dtype == np.int8
-    assert (transpose_x, transpose_w, group) == (0, 1, 0)
-    y = _wide(x) @ (_wide(w).T * _wide(scale)[None, :])
+    assert x.dtype == scale.dtype == np.float16 and transpose_x == 0
+    if w.dtype == np.int8:
+        assert (transpose_w, group, scale.ndim) == (1, 0, 1)
+        weight = _wide(w).T * _wide(scale)[None, :]
+    else:
+        assert transpose_w == 0
+        weight = int4_weight(w, scale, group)
+    y = _wide(x) @ weight
     if bias is not None:
         assert bias.dtype == np.float16
         y = y + _wide(bias)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mindir_reader import constant, operator, operators, parameter, read_model, tensors_in
+from numpy_mindir import int4_weight
 from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from mindir_llm.export import ExportOptions, bundle, export_bundle
@@ -28,9 +29,26 @@ CASES = {
     "cpu-float32": ExportOptions(dtype="float32", max_seq_len=16, prefill_chunk=4),
     "cpu-float16": ExportOptions(max_seq_len=16, prefill_chunk=4),
     "cpu-a16w8": ExportOptions(quant="a16w8", max_seq_len=16, prefill_chunk=4),
+    "cpu-a16w4": ExportOptions(quant="a16w4", max_seq_len=16, prefill_chunk=4),
+    "cpu-a16w4-float32": ExportOptions(quant="a16w4", dtype="float32", max_seq_len=16, prefill_chunk=4),
+    "cpu-a16w4-channel": ExportOptions(quant="a16w4", group_size=0, max_seq_len=16, prefill_chunk=4),
     "ascend-float16": ExportOptions(target="ascend", max_seq_len=16, prefill_chunk=4),
     "ascend-a16w8": ExportOptions(target="ascend", quant="a16w8", max_seq_len=16, prefill_chunk=4),
+    "ascend-a16w4": ExportOptions(target="ascend", quant="a16w4", max_seq_len=16, prefill_chunk=4),
+    "ascend-a16w4-channel": ExportOptions(
+        target="ascend", quant="a16w4", group_size=0, max_seq_len=16, prefill_chunk=4
+    ),
 }
+
+
+def scheme(name: str) -> str:
+    """Of the case of this name."""
+    return CASES[name].quant
+
+
+def linear_inputs(name: str) -> int:
+    """Width of what the layer of a parameter reads, in this module's checkpoint."""
+    return 44 if "down_proj" in name else 32
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +77,10 @@ def test_float_cpu_graphs_keep_to_what_mindspore_lite_takes(
     assert len(model.functions) == 0
 
 
-@pytest.mark.parametrize("name", ["ascend-float16", "ascend-a16w8"])
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("ascend")])
 def test_ascend_graphs_name_the_fused_primitives(bundles: dict[str, Path], name: str) -> None:
     common = {"RmsNorm", "ApplyRotaryPosEmb", "KVCacheScatterUpdate", "Swiglu"}
-    linear = "WeightQuantBatchMatmul" if "a16w8" in name else "MatMul"
+    linear = "MatMul" if scheme(name) == "none" else "WeightQuantBatchMatmul"
     attention = {"prefill": "PromptFlashAttention", "decode": "IncreFlashAttention"}
     for graph in GRAPHS:
         found = operators(read_model(bundles[name] / f"{graph}.mindir"))
@@ -76,7 +94,7 @@ def test_signature(bundles: dict[str, Path], name: str, graph: str) -> None:
     manifest = json.loads((bundles[name] / "manifest.json").read_text())
     model = read_model(bundles[name] / f"{graph}.mindir")
     tokens = manifest["prefill_chunk"] if graph == "prefill" else 1
-    kv = 1 if name == "cpu-float32" else 10
+    kv = 1 if CASES[name].dtype == "float32" else 10
     cache = ((1, 2, 16, 8), kv)
     expected: dict[str, Any] = {
         "input_ids": ((1, tokens), 6),
@@ -138,7 +156,13 @@ def test_manifest_describes_every_file(bundles: dict[str, Path], name: str) -> N
         data = (folder / location).read_bytes()
         assert record == {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     assert manifest["model"]["head_dim"] == 8
-    assert manifest["quantization"]["scheme"] == ("a16w8" if "a16w8" in name else "none")
+    expected: dict[str, Any] = {"scheme": scheme(name)}
+    if scheme(name) != "none":
+        expected |= {"method": "rtn", "weight_bits": 8, "granularity": "per-channel", "symmetric": True}
+    if scheme(name) == "a16w4":
+        expected |= {"weight_bits": 4, "group_size": 0 if "channel" in name else 32}
+        expected |= {"granularity": "per-channel" if "channel" in name else "per-group"}
+    assert manifest["quantization"] == expected
     assert manifest["tokenizer"] is None
 
 
@@ -153,10 +177,8 @@ def test_data_file_layout(bundles: dict[str, Path], checkpoint: Path, name: str)
             place = tensor.external_data
             assert place.location == "weights/data_0"
             assert place.offset % 64 == 0
-            expected = np.dtype({1: "f4", 3: "i1", 10: "f2"}[tensor.data_type]).itemsize * int(
-                np.prod(tensor.dims)
-            )
-            assert place.length == expected
+            item_bytes = {1: 4, 2: 1, 3: 1, 10: 2, 18: 1}[tensor.data_type]
+            assert place.length == item_bytes * int(np.prod(tensor.dims))
             known = places.setdefault(tensor.name, (place.offset, place.length))
             assert known == (place.offset, place.length), "both graphs share one copy"
     data = (folder / "weights" / "data_0").read_bytes()
@@ -168,7 +190,8 @@ def test_data_file_layout(bundles: dict[str, Path], checkpoint: Path, name: str)
         end = offset + length
     assert len(data) == end + -end % 64
     # A tied lm_head is stored once, except that its quantized form needs a copy.
-    assert ("lm_head.weight" in places) == ("a16w8" in name)
+    assert ("lm_head.weight" in places) == (scheme(name) != "none")
+    assert places["model.embed_tokens.weight"][1] == 50 * 32 * np.dtype(CASES[name].dtype).itemsize
 
 
 def test_weights_keep_their_values(bundles: dict[str, Path]) -> None:
@@ -178,6 +201,97 @@ def test_weights_keep_their_values(bundles: dict[str, Path]) -> None:
     for tensor in model.graph.parameter:
         if not tensor.name.startswith("rotary."):
             np.testing.assert_array_equal(parameter(folder, tensor), source[tensor.name])
+
+
+def weight_text(nodes: dict[str, Any], parameters: dict[str, Any], name: str) -> str:
+    """What computes a value, written as nested calls; parameters by the last part of their name."""
+    if name in parameters:
+        return str(name.rsplit(".", 1)[-1])
+    node = nodes[name]
+    kind = operator(node)
+    if kind == "Constant":
+        value = constant(node)
+        return str(value.item() if isinstance(value, np.ndarray) else value).replace(" ", "")
+    return f"{kind}({', '.join(weight_text(nodes, parameters, source) for source in node.input)})"
+
+
+@pytest.mark.parametrize("name", ["cpu-a16w4", "cpu-a16w4-float32", "cpu-a16w4-channel"])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_int4_cpu_graph_unpacks_in_exactly_this_way(bundles: dict[str, Path], name: str, graph: str) -> None:
+    """The engine recognizes this sequence of primitives and runs one kernel for it."""
+    model = read_model(bundles[name] / f"{graph}.mindir")
+    nodes = {node.name: node for node in model.graph.node}
+    parameters = {tensor.name: tensor for tensor in model.graph.parameter}
+    products = [node for node in model.graph.node if operator(node) == "MatMul"]
+    assert len(products) == 2 * 7 + 1, "every linear layer and the lm_head"
+    float32 = 43
+    for product in products:
+        _, weight, transpose_a, transpose_b = product.input
+        text = weight_text(nodes, parameters, weight)
+        k, n = linear_inputs_of(nodes, parameters, weight)
+        both = f"Cast(weight, {float32})"
+        high = f"Floor(Mul({both}, 0.0625))"
+        low = f"Sub({both}, Mul({high}, 16.0))"
+        pair = f"({k},{n // 2},1)"
+        pairs = f"Concat(MakeTuple(Reshape({low}, {pair}), Reshape({high}, {pair})), -1)"
+        integers = f"Sub(Reshape({pairs}, ({k},{n})), 8.0)"
+        scale = "weight_scale" if "float32" in name else f"Cast(weight_scale, {float32})"
+        if "channel" not in name:
+            groups = -(-k // 32)
+            scale = f"BroadcastTo(Reshape({scale}, ({groups},1,{n})), ({groups},32,{n}))"
+            scale = f"Reshape({scale}, ({groups * 32},{n}))"
+            if k % 32:
+                scale = f"StridedSlice({scale}, (0,), ({k},), (1,), 1, 0, 0, 0, 0)"
+        assert text == f"Mul({integers}, {scale})"
+        assert constant(nodes[transpose_a]) == constant(nodes[transpose_b]) == 0
+
+
+def linear_inputs_of(nodes: dict[str, Any], parameters: dict[str, Any], weight: str) -> tuple[int, int]:
+    """K and N of the layer whose packed weight a value is computed from."""
+    while weight not in parameters:
+        weight = nodes[weight].input[0]
+    tensor = parameters[weight]
+    assert tensor.data_type == 2
+    k, pairs = tensor.dims
+    assert k == linear_inputs(weight)
+    return k, 2 * pairs
+
+
+@pytest.mark.parametrize("kind", ["", "-channel"])
+def test_int4_weights_of_both_targets_are_the_same_numbers(
+    bundles: dict[str, Path], checkpoint: Path, kind: str
+) -> None:
+    folders = {target: bundles[f"{target}-a16w4{kind}"] for target in ("cpu", "ascend")}
+    models = {target: read_model(folder / "decode.mindir") for target, folder in folders.items()}
+    stored = {
+        target: {tensor.name: tensor for tensor in model.graph.parameter} for target, model in models.items()
+    }
+    assert stored["cpu"].keys() == stored["ascend"].keys()
+    nodes = {node.name: node for node in models["ascend"].graph.node}
+    products = [node for node in nodes.values() if operator(node) == "WeightQuantBatchMatmul"]
+    assert len(products) == 2 * 7 + 1
+    for product in products:
+        weight, scale = product.input[1:3]
+        transpose_x, transpose_weight, group = (constant(nodes[name]) for name in product.input[7:])
+        k = linear_inputs(weight)
+        n = stored["ascend"][scale].dims[-1]
+        # One group that holds all inputs is none: the NPU's kernel takes no group as large as the input.
+        assert (transpose_x, transpose_weight, group) == (0, 0, 32 if k > 32 and not kind else 0)
+        assert stored["ascend"][weight].data_type == 18
+        assert stored["ascend"][scale].data_type == 10
+        assert list(stored["ascend"][scale].dims) == ([-(-k // 32), n] if group else [n])
+        assert list(stored["cpu"][scale].dims) == [-(-k // 32) if not kind else 1, n]
+        assert list(stored["ascend"][weight].dims) == list(stored["cpu"][weight].dims) == [k, n // 2]
+        packed = {target: parameter(folders[target], stored[target][weight]) for target in folders}
+        scales = {target: parameter(folders[target], stored[target][scale]) for target in folders}
+        decoded = int4_weight(packed["ascend"], scales["ascend"], group)
+        codes = np.stack([packed["cpu"] % 16, packed["cpu"] // 16], axis=-1).reshape(k, n)
+        by_input = scales["cpu"].astype(np.float64)[np.arange(k) // (k if kind else 32)]
+        np.testing.assert_array_equal((codes - 8.0) * by_input, decoded)
+        # And the numbers are the checkpoint's, up to half a step.
+        source = random_tensors(tiny_config(tie_word_embeddings=True, attention_bias=True))
+        tensor = source["model.embed_tokens.weight" if weight == "lm_head.weight" else weight]
+        assert np.all(np.abs(decoded - tensor.T) <= 0.51 * by_input)
 
 
 def test_next_file_starts_before_the_limit() -> None:

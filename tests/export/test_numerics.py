@@ -14,7 +14,12 @@ from numpy_mindir import load_ascend_graph
 from tiny_checkpoint import Tensors, random_tensors, tiny_config, write_checkpoint
 
 from mindir_llm.export import ExportOptions, export_bundle
-from mindir_llm.export.quantize.rtn import dequantize_rows, quantize_rows
+from mindir_llm.export.quantize.rtn import (
+    dequantize_groups,
+    dequantize_rows,
+    quantize_groups,
+    quantize_rows,
+)
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -36,14 +41,18 @@ IDS = [1, 7, 49, 0, 13, 13, 22, 5, 31, 40, 8, 17, 2, 3]
 PROMPT = 11
 
 
-def stored(tensors: Tensors, config: dict[str, Any], dtype: str, quantized: bool) -> Tensors:
+def stored(tensors: Tensors, config: dict[str, Any], dtype: str, quant: str, group_size: int = 32) -> Tensors:
     """The checkpoint as a bundle stores it: rounded to dtype, linear weights quantized."""
     if config["tie_word_embeddings"]:
         tensors = tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"]}
     result = {}
     for name, values in tensors.items():
-        if quantized and values.ndim == 2 and "embed" not in name:
+        is_linear = values.ndim == 2 and "embed" not in name
+        if is_linear and quant == "a16w8":
             result[name] = dequantize_rows(*quantize_rows(values, dtype))
+        elif is_linear and quant == "a16w4":
+            integers, scale = quantize_groups(values, group_size, dtype)
+            result[name] = dequantize_groups(integers, group_size, scale)
         else:
             result[name] = values.astype(dtype)
     return result
@@ -76,30 +85,35 @@ def test_float32_equals_the_checkpoint(variant: str, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kv_dtype", "quant", "tied"),
+    ("dtype", "quant", "group_size", "tied"),
     [
-        ("float16", "float32", "none", True),
-        ("float16", "float32", "a16w8", True),
-        ("float32", "float32", "a16w8", False),
+        ("float16", "none", None, True),
+        ("float16", "a16w8", None, True),
+        ("float32", "a16w8", None, False),
+        ("float16", "a16w4", 32, True),
+        ("float32", "a16w4", 64, False),
+        ("float16", "a16w4", 0, False),
     ],
 )
 def test_stored_precision_is_the_only_rounding(
-    dtype: str, kv_dtype: str, quant: str, tied: bool, tmp_path: Path
+    dtype: str, quant: str, group_size: int | None, tied: bool, tmp_path: Path
 ) -> None:
     """With float32 caches the cpu graphs differ from float64 over the stored weights by float32 rounding
     only."""
     config = tiny_config(tie_word_embeddings=tied, attention_bias=True)
     tensors = random_tensors(config)
     write_checkpoint(tmp_path / "checkpoint", config, tensors)
-    options = ExportOptions(quant=quant, dtype=dtype, kv_dtype=kv_dtype, max_seq_len=16, prefill_chunk=4)
+    options = ExportOptions(
+        quant=quant, group_size=group_size, dtype=dtype, kv_dtype="float32", max_seq_len=16, prefill_chunk=4
+    )
     export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", options)
-    weights = stored(tensors, config, dtype, quant == "a16w8")
+    weights = stored(tensors, config, dtype, quant, group_size or 0)
     # The quantized lm_head is a matrix of its own, even where the checkpoint ties it.
     expected = expected_logits(config | {"tie_word_embeddings": False}, weights)
     np.testing.assert_allclose(run_all(BundleRunner(tmp_path / "bundle")), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(("quant", "tied"), [("none", True), ("a16w8", False)])
+@pytest.mark.parametrize(("quant", "tied"), [("none", True), ("a16w8", False), ("a16w4", False)])
 def test_float16_caches_and_the_ascend_graphs(quant: str, tied: bool, tmp_path: Path) -> None:
     """float16 caches (cpu) and float16 activations (ascend) stay within float16 rounding of float64.
 
@@ -109,7 +123,7 @@ def test_float16_caches_and_the_ascend_graphs(quant: str, tied: bool, tmp_path: 
     config = tiny_config(tie_word_embeddings=tied, attention_bias=not tied)
     tensors = random_tensors(config)
     write_checkpoint(tmp_path / "checkpoint", config, tensors)
-    weights = stored(tensors, config, "float16", quant == "a16w8")
+    weights = stored(tensors, config, "float16", quant)
     expected = expected_logits(config | {"tie_word_embeddings": False}, weights)
     for target, bound in (("cpu", 0.005), ("ascend", 0.03)):
         options = ExportOptions(quant=quant, target=target, max_seq_len=16, prefill_chunk=4)
