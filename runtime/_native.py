@@ -9,7 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from ctypes import POINTER, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,7 +84,12 @@ class Tensor(ctypes.Structure):
 class ModelOptions(ctypes.Structure):
     """mllm_model_options"""
 
-    _fields_ = (("struct_size", c_uint32), ("threads", c_int32), ("verify_weights", c_int32))
+    _fields_ = (
+        ("struct_size", c_uint32),
+        ("threads", c_int32),
+        ("verify_weights", c_int32),
+        ("exact", c_int32),
+    )
 
 
 class ModelInfo(ctypes.Structure):
@@ -114,12 +130,19 @@ class SamplingParams(ctypes.Structure):
     )
 
 
+class MachineSpeed(ctypes.Structure):
+    """mllm_machine_speed"""
+
+    _fields_ = (("read_bandwidth", c_double), ("int8_macs", c_double), ("matrix_macs", c_double))
+
+
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "mllm_tensor": Tensor,
     "mllm_model_options": ModelOptions,
     "mllm_model_info": ModelInfo,
     "mllm_segment": Segment,
     "mllm_sampling_params": SamplingParams,
+    "mllm_machine_speed": MachineSpeed,
 }
 
 # Handles are opaque pointers. _CHECK stands for the result type of functions that return mllm_status.
@@ -148,6 +171,9 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mllm_session_position": (_CHECK, (_HANDLE, c_int32, POINTER(c_int32))),
     "mllm_session_rewind": (_CHECK, (_HANDLE, c_int32, c_int32)),
     "mllm_session_logits": (_CHECK, (_HANDLE, c_int32, POINTER(POINTER(c_float)))),
+    "mllm_session_set_profiling": (_CHECK, (_HANDLE, c_int32)),
+    "mllm_session_profile": (_CHECK, (_HANDLE, POINTER(c_char_p))),
+    "mllm_measure_machine": (_CHECK, (c_int32, POINTER(MachineSpeed))),
     "mllm_sampling_params_init": (None, (POINTER(SamplingParams),)),
     "mllm_sampler_create": (_CHECK, (POINTER(SamplingParams), c_int32, POINTER(_HANDLE))),
     "mllm_sampler_close": (None, (_HANDLE,)),

@@ -47,6 +47,9 @@ def register_run(commands: Any) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="worker threads (default: one per physical core)"
     )
+    parser.add_argument(
+        "--exact", action="store_true", help="keep activations in float32 (slower; for quantized bundles)"
+    )
     sampling = parser.add_argument_group("sampling")
     defaults = SamplingParams(**_DEFAULTS)  # type: ignore[arg-type]
     for name, option in options().items():
@@ -76,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     text = _prompt(arguments)
     given = {name: getattr(arguments, name) for name in options() if name != "logprobs"}
     params = SamplingParams(**given)
-    with LLM(arguments.bundle, threads=arguments.threads) as llm:
+    with LLM(arguments.bundle, threads=arguments.threads, exact=arguments.exact) as llm:
         prompt: Any = text
         if arguments.chat:
             prompt = {"prompt_token_ids": llm.chat_prompt([{"role": "user", "content": text}])}

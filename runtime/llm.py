@@ -25,7 +25,9 @@ class LLM:
     """A bundle, ready to generate.
 
     model: the bundle's directory. threads: None takes one per physical core. verify_weights: check the weight
-    files' sha256 as well. Raises BundleError, UnsupportedError or OutOfMemoryError where it cannot be loaded.
+    files' sha256 as well. exact: keep activations in float32 where weights are quantized; otherwise they are
+    rounded to int8 in groups of at most 128, which costs less accuracy than the weights' own rounding and is
+    faster. Raises BundleError, UnsupportedError or OutOfMemoryError where it cannot be loaded.
 
         llm = LLM(model="bundle")
         for output in llm.generate(["I am", "Today is"], SamplingParams(temperature=0.0)):
@@ -33,11 +35,16 @@ class LLM:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str], threads: int | None = None, *, verify_weights: bool = False
+        self,
+        model: str | os.PathLike[str],
+        threads: int | None = None,
+        *,
+        verify_weights: bool = False,
+        exact: bool = False,
     ) -> None:
         from .native_backend import NativeModel
 
-        self._setup(NativeModel(model, threads, verify_weights), Path(model))
+        self._setup(NativeModel(model, threads, verify_weights, exact), Path(model))
 
     @classmethod
     def from_backend(cls, model: Model, tokenizer: Any = None) -> LLM:

@@ -55,15 +55,19 @@ class NativeModel(_Handle):
     """A bundle opened by the engine.
 
     threads: None takes one per physical core. verify_weights: also check the weight files' sha256, which
-    reads them all. BundleError and UnsupportedError say why a bundle cannot be opened.
+    reads them all. exact: activations stay float32 in products with quantized weights. BundleError and UnsupportedError say why a bundle cannot be opened.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], threads: int | None = None, verify_weights: bool = False
+        self,
+        path: str | os.PathLike[str],
+        threads: int | None = None,
+        verify_weights: bool = False,
+        exact: bool = False,
     ) -> None:
         self._library = _native.library()
         options = _native.ModelOptions(
-            ctypes.sizeof(_native.ModelOptions), check_threads(threads), int(verify_weights)
+            ctypes.sizeof(_native.ModelOptions), check_threads(threads), int(verify_weights), int(exact)
         )
         handle = ctypes.c_void_p()
         self._library.mllm_model_open(_native.path_bytes(path), byref(options), byref(handle))
@@ -119,6 +123,18 @@ class NativeSession(_Handle):
         pointer = POINTER(c_float)()
         self._library.mllm_session_logits(self._handle, slot, byref(pointer))
         return np.ctypeslib.as_array(pointer, (self._vocab_size,))
+
+    def profile(self, on: bool) -> None:
+        """Start to measure the time of every operator, from zero, or stop."""
+        self._library.mllm_session_set_profiling(self._handle, int(on))
+
+    def profile_report(self) -> dict[str, list[dict[str, Any]]]:
+        """Time spent since `profile(True)`: {"prefill": [...], "decode": [...]}, an entry per operator in the
+        order of execution with "operator", "name", "calls" and "seconds"."""
+        text = ctypes.c_char_p()
+        self._library.mllm_session_profile(self._handle, byref(text))
+        report: dict[str, list[dict[str, Any]]] = json.loads(text.value or b"")
+        return report
 
 
 class NativeSampler(_Handle):

@@ -155,13 +155,13 @@ class EngineBackend:
 
     name = "engine"
 
-    def __init__(self, bundle: BundleFolder, threads: int = 0) -> None:
-        """threads: 0 takes one per physical core. VerifyError: the engine cannot open the bundle."""
+    def __init__(self, bundle: BundleFolder, threads: int = 0, exact: bool = True) -> None:
+        """threads: 0 takes one per physical core. exact: no rounding of activations. VerifyError: the engine cannot open the bundle."""
         from mindir_llm.runtime.errors import MindirLLMError
         from mindir_llm.runtime.native_backend import NativeModel
 
         try:
-            self._model = NativeModel(bundle.path, threads or None)
+            self._model = NativeModel(bundle.path, threads or None, exact=exact)
         except MindirLLMError as error:
             raise VerifyError(str(error)) from None
 

@@ -110,6 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threads", type=int, default=0, help="of the engine (default: one per physical core)"
     )
+    parser.add_argument(
+        "--exact", action="store_true", help="engine: keep activations in float32 in every product"
+    )
     args = parser.parse_args(arguments)
     try:
         folder = Path(args.model)
@@ -119,7 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             length = min(length, bundle.max_seq_len + 1)
             backend: Backend
             backend = (
-                EngineBackend(bundle, args.threads) if args.backend == "engine" else MindSporeBackend(bundle)
+                EngineBackend(bundle, args.threads, args.exact)
+                if args.backend == "engine"
+                else MindSporeBackend(bundle)
             )
             scorer = backend_scorer(backend, bundle.batch)
         else:

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "api/errors.h"
+#include "base/json.h"
 #include "base/tensor.h"
 #include "base/thread_pool.h"
 #include "graph/fuse.h"
@@ -33,27 +34,9 @@ struct Specialization {
   std::map<size_t, mllm::Tensor> private_inputs;
 };
 
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      char buffer[8];
-      std::snprintf(buffer, sizeof buffer, "\\u%04x", c);
-      out += buffer;
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
-  return out;
-}
-
 std::string tensor_json(const std::string& name, const mllm::TensorType& type, bool with_bytes) {
-  std::string out = "{\"name\": " + quoted(name) + ", \"dtype\": \"" + mllm::dtype_name(type.dtype) +
-                    "\", \"dims\": " + mllm::dims_text(type.dims);
+  std::string out = "{\"name\": " + mllm::json_quoted(name) + ", \"dtype\": \"" +
+                    mllm::dtype_name(type.dtype) + "\", \"dims\": " + mllm::dims_text(type.dims);
   if (with_bytes) out += ", \"nbytes\": " + std::to_string(mllm::nbytes(type.dtype, type.dims));
   return out + "}";
 }
@@ -67,7 +50,8 @@ std::string joined(const Items& items, F&& text) {
 
 std::string counts_json(const std::map<std::string, int64_t>& counts) {
   return "{" +
-         joined(counts, [](const auto& c) { return quoted(c.first) + ": " + std::to_string(c.second); }) +
+         joined(counts,
+                [](const auto& c) { return mllm::json_quoted(c.first) + ": " + std::to_string(c.second); }) +
          "}";
 }
 

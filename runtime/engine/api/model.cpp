@@ -1,4 +1,7 @@
 // The C interface of bundles.
+#include <cstddef>
+#include <cstring>
+
 #include "api/errors.h"
 #include "api/handles.h"
 
@@ -14,11 +17,16 @@ mllm_status mllm_model_open(const char* path, const mllm_model_options* options,
     *model = nullptr;
     mllm::ModelOptions wanted;
     if (options) {
-      if (options->struct_size != sizeof(mllm_model_options)) {
+      // A program built with an older header passes a shorter struct: what it lacks keeps its default.
+      constexpr size_t kFirstVersion = offsetof(mllm_model_options, exact);
+      if (options->struct_size < kFirstVersion || options->struct_size > sizeof(mllm_model_options)) {
         mllm::fail_argument("mllm_model_options.struct_size must be sizeof(mllm_model_options)");
       }
-      wanted.threads = options->threads;
-      wanted.verify_weights = options->verify_weights != 0;
+      mllm_model_options given{};
+      std::memcpy(&given, options, options->struct_size);
+      wanted.threads = given.threads;
+      wanted.verify_weights = given.verify_weights != 0;
+      wanted.exact = given.exact != 0;
     }
     *model = new mllm_model{mllm::Model::open(path, wanted)};
   });

@@ -51,6 +51,21 @@ mllm_status mllm_session_rewind(mllm_session* session, int32_t slot, int32_t pos
   });
 }
 
+mllm_status mllm_session_set_profiling(mllm_session* session, int32_t on) {
+  return guard([&] {
+    require(session, "session");
+    session->session.set_profiling(on != 0);
+  });
+}
+
+mllm_status mllm_session_profile(mllm_session* session, const char** json) {
+  return guard([&] {
+    require(session, "session");
+    require(json, "json");
+    *json = session->session.profile_json().c_str();
+  });
+}
+
 mllm_status mllm_session_logits(const mllm_session* session, int32_t slot, const float** logits) {
   return guard([&] {
     require(session, "session");

@@ -39,6 +39,9 @@ class Json {
   std::string path_;  // "manifest.json: field a.b[3]"
 };
 
+// A string as JSON writes it, quotation marks included.
+std::string json_quoted(const std::string& text);
+
 }  // namespace mllm
 
 #endif  // MINDIR_LLM_BASE_JSON_H_

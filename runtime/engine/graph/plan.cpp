@@ -1,6 +1,7 @@
 #include "graph/plan.h"
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <unordered_map>
 #include <unordered_set>
@@ -172,6 +173,10 @@ bool Plan::overwrites_input(size_t index) const {
          overwritten_inputs_.end();
 }
 
+void Plan::set_profiling(bool on) {
+  profile_.assign(on ? graph_.nodes.size() : 0, {});
+}
+
 std::vector<Tensor> Plan::run(std::span<const Tensor> inputs) {
   return run(inputs, {});
 }
@@ -191,7 +196,15 @@ std::vector<Tensor> Plan::run(std::span<const Tensor> inputs, std::span<const Se
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     const Node& node = graph_.nodes[i];
     if (views_[i]) continue;
+    if (profile_.empty()) {
+      operators_[i]->run(OpArgs(graph_, node), context);
+      continue;
+    }
+    const auto start = std::chrono::steady_clock::now();
     operators_[i]->run(OpArgs(graph_, node), context);
+    const std::chrono::nanoseconds time = std::chrono::steady_clock::now() - start;
+    profile_[i].calls += 1;
+    profile_[i].nanoseconds += time.count();
   }
   std::vector<Tensor> outputs;
   outputs.reserve(graph_.outputs.size());

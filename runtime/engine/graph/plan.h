@@ -32,6 +32,14 @@ class Plan {
   // For graphs made of fused operators only: compute just the rows of `segments`.
   std::vector<Tensor> run(std::span<const Tensor> inputs, std::span<const Segment> segments);
 
+  // Time spent in each node since profiling was switched on, by node.
+  struct NodeTime {
+    int64_t calls = 0;
+    int64_t nanoseconds = 0;
+  };
+  void set_profiling(bool on);  // starts from zero
+  const std::vector<NodeTime>& profile() const { return profile_; }
+
  private:
   Graph graph_;
   ThreadPool& pool_;
@@ -44,6 +52,7 @@ class Plan {
   std::vector<std::pair<ValueId, ValueId>> shared_;  // (value, value whose memory it shares)
   std::vector<size_t> overwritten_inputs_;
   Tensor scratch_;
+  std::vector<NodeTime> profile_;  // empty while profiling is off
 };
 
 }  // namespace mllm

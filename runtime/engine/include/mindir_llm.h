@@ -101,6 +101,8 @@ typedef struct mllm_model_options {
   uint32_t struct_size;   /* sizeof(mllm_model_options) */
   int32_t threads;        /* <= 0: one per physical core */
   int32_t verify_weights; /* non-zero: check the sha256 of the weight files too (graphs are always checked) */
+  int32_t exact;          /* non-zero: activations stay float32 in products with quantized weights; otherwise
+                             they are rounded to int8 in groups of at most 128, which is faster */
 } mllm_model_options;
 
 typedef struct mllm_model_info {
@@ -144,6 +146,24 @@ MLLM_API mllm_status mllm_session_position(const mllm_session* session, int32_t 
 MLLM_API mllm_status mllm_session_rewind(mllm_session* session, int32_t slot, int32_t position);
 /* float32 [vocab_size] after the slot's last token. */
 MLLM_API mllm_status mllm_session_logits(const mllm_session* session, int32_t slot, const float** logits);
+
+/* Switch the measuring of operators on (from zero) or off. */
+MLLM_API mllm_status mllm_session_set_profiling(mllm_session* session, int32_t on);
+/* JSON: {"prefill": [{"operator", "name", "calls", "seconds"}], "decode": […]}, in the order of execution.
+ * Owned by the session, valid until the next call. */
+MLLM_API mllm_status mllm_session_profile(mllm_session* session, const char** json);
+
+/* ---- The machine
+ * ----------------------------------------------------------------------------------------------- */
+
+typedef struct mllm_machine_speed {
+  double read_bandwidth; /* bytes per second from memory, all threads together */
+  double int8_macs;      /* int8 multiply-accumulates per second of the vector units */
+  double matrix_macs;    /* of the matrix unit; 0 where there is none */
+} mllm_machine_speed;
+
+/* Measure what the machine can do at best, in about a second. threads <= 0: one per physical core. */
+MLLM_API mllm_status mllm_measure_machine(int32_t threads, mllm_machine_speed* speed);
 
 /* ---- Sampler
  * ------------------------------------------------------------------------------------------------- */

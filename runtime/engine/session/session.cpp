@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace mllm {
 namespace {
@@ -102,6 +103,28 @@ const std::vector<float>& Session::logits(int32_t slot) const {
   const Slot& s = slot_at(slot);
   if (!s.has_logits) fail_argument("slot " + std::to_string(slot) + " has no logits: feed it tokens first");
   return s.logits;
+}
+
+void Session::set_profiling(bool on) {
+  prefill_.plan.set_profiling(on);
+  decode_.plan.set_profiling(on);
+}
+
+const std::string& Session::profile_json() {
+  profile_json_ = "{";
+  for (const Runner* runner : {&prefill_, &decode_}) {
+    profile_json_ += runner == &prefill_ ? "\"prefill\": [" : "], \"decode\": [";
+    const Graph& graph = runner->plan.graph();
+    const auto& times = runner->plan.profile();
+    for (size_t i = 0; i < times.size(); ++i) {
+      const Node& node = graph.nodes[i];
+      profile_json_ +=
+          std::string(i ? ", " : "") + "{\"operator\": " + json_quoted(node.op) +
+          ", \"name\": " + json_quoted(node.name) + ", \"calls\": " + std::to_string(times[i].calls) +
+          ", \"seconds\": " + std::to_string(static_cast<double>(times[i].nanoseconds) * 1e-9) + "}";
+    }
+  }
+  return profile_json_ += "]}";
 }
 
 void Session::check(std::span<const Feed> feeds) const {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "graph/plan.h"
@@ -28,6 +29,9 @@ class Session {
   int32_t position(int32_t slot) const;
   void rewind(int32_t slot, int32_t position);
   const std::vector<float>& logits(int32_t slot) const;  // [vocab]
+
+  void set_profiling(bool on);        // starts from zero
+  const std::string& profile_json();  // valid until the next call
 
  private:
   struct Slot {
@@ -64,6 +68,7 @@ class Session {
   Runner prefill_;
   Runner decode_;
   std::vector<Slot> slots_;
+  std::string profile_json_;
 };
 
 }  // namespace mllm

@@ -95,6 +95,9 @@ struct MatmulKernels {
   void (*int_panel)(const PanelProduct&);
   void (*float_panel)(const PanelProduct&);
   void (*finish)(const PanelResult&);
+  // Multiplies int8 in registers, `rounds` times as often as there are accumulators, and returns how many
+  // multiply-accumulates that was: what the machine could do if it never waited for memory.
+  int64_t (*multiply_peak)(int64_t rounds);
 };
 
 inline constexpr int64_t kBlockColumns = 16;

@@ -179,7 +179,27 @@ void amx_panel(const PanelProduct& product) {
   _tile_release();
 }
 
-constexpr MatmulKernels kAmxKernels = {kTileRows, arrange_tiles, amx_panel, nullptr, finish};
+int64_t tile_peak(int64_t rounds) {
+  configure(64);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
+  for (int64_t r = 0; r < rounds; ++r) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 7);
+    _tile_dpbsud(2, 5, 6);
+    _tile_dpbsud(3, 5, 7);
+  }
+  _tile_release();
+  return rounds * 4 * 16 * 16 * 64;
+}
+
+constexpr MatmulKernels kAmxKernels = {kTileRows, arrange_tiles, amx_panel, nullptr, finish, tile_peak};
 
 }  // namespace
 

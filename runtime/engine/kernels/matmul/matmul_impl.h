@@ -477,7 +477,23 @@ void finish(const PanelResult& t) {
   }
 }
 
-[[maybe_unused]] constexpr MatmulKernels kKernels = {kRows, arrange, int_panel, float_panel, finish};
+int64_t multiply_peak(int64_t rounds) {
+  constexpr int kChains = 12;  // more than latency times throughput of the dot product
+  VI acc[kChains];
+  for (int i = 0; i < kChains; ++i) acc[i] = splat_int(i);
+  const VI weights = splat_int(static_cast<int32_t>(rounds));
+  for (int64_t r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) acc[i] = dot4(acc[i], weights, 0x01020304);
+  }
+  int32_t keep = 0;
+  for (int i = 0; i < kChains; ++i) keep += sum_int(acc[i]);
+  asm volatile("" : : "r"(keep));
+  return rounds * kChains * kLanes * 4;
+}
+
+[[maybe_unused]] constexpr MatmulKernels kKernels = {kRows,       arrange, int_panel,
+                                                     float_panel, finish,  multiply_peak};
 
 }  // namespace
 }  // namespace mllm

@@ -1,0 +1,79 @@
+#include "kernels/matmul/machine_speed.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include "base/huge_memory.h"
+#include "base/isa.h"
+#include "base/thread_pool.h"
+#include "kernels/matmul/matmul.h"
+
+namespace mllm {
+namespace {
+
+constexpr int64_t kBytes = int64_t{512} << 20;
+constexpr int64_t kPiece = int64_t{256} << 10;
+constexpr int kRepeats = 7;
+
+template <class Body>
+double best_seconds(const Body& body) {
+  double best = 1e30;
+  for (int i = 0; i < kRepeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    body();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::min(best, seconds.count());
+  }
+  return best;
+}
+
+double read_bandwidth(ThreadPool& pool) {
+  const std::shared_ptr<uint8_t> memory = allocate_huge(kBytes);
+  const auto* words = reinterpret_cast<const uint64_t*>(memory.get());
+  pool.parallel_for(kBytes, kPiece, [&](int64_t begin, int64_t end) {
+    std::fill(memory.get() + begin, memory.get() + end, uint8_t{1});
+  });
+  const double seconds = best_seconds([&] {
+    pool.parallel_for(kBytes / 8, kPiece / 8, [&](int64_t begin, int64_t end) {
+      // One load a cycle moves more than any core gets from memory. The prefetch reaches across pages.
+      uint64_t sum[8] = {};
+      for (int64_t i = begin; i < end; i += 8) {
+        __builtin_prefetch(words + i + 512);
+        for (int j = 0; j < 8; ++j) sum[j] += words[i + j];
+      }
+      asm volatile("" : : "r"(sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7]));
+    });
+  });
+  return static_cast<double>(kBytes) / seconds;
+}
+
+double multiply_peak(ThreadPool& pool, const MatmulKernels& kernels) {
+  constexpr int64_t kRounds = 1 << 18;
+  int64_t products = 0;
+  const int64_t pieces = 8 * pool.threads();
+  const double seconds = best_seconds([&] {
+    pool.parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t count = kernels.multiply_peak(kRounds);
+        if (i == 0) products = count;
+      }
+    });
+  });
+  return static_cast<double>(products * pieces) / seconds;
+}
+
+}  // namespace
+
+MachineSpeed measure_machine(int threads) {
+  ThreadPool pool(threads);
+  MachineSpeed speed;
+  speed.read_bandwidth = read_bandwidth(pool);
+  const Isa isa = current_isa();
+  speed.int8_macs = multiply_peak(pool, matmul_kernels(isa, 1, true));
+  if (isa == Isa::Amx) speed.matrix_macs = multiply_peak(pool, matmul_kernels(isa, 64, true));
+  return speed;
+}
+
+}  // namespace mllm
