@@ -9,6 +9,7 @@
 #include <fstream>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -69,11 +70,17 @@ int physical_cores() {
 }
 
 struct ThreadPool::State {
-  // One loop at a time. `ticket` holds the number of the loop (high half) and the pieces not yet handed out
-  // (low half). A thread that takes a piece with compare-and-swap knows thereby that this loop has not ended,
-  // so the fields of the job cannot change before it reports its piece as finished.
+  // What is left of a thread's share: pieces front … back-1, in one word so that both ends move atomically.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> pieces{0};
+  };
+  static uint64_t pack(uint32_t front, uint32_t back) { return uint64_t{back} << 32 | front; }
+
+  // One loop at a time. Its fields are written before the shares are, and a thread reads them only after it
+  // took a piece from a share; the loop cannot end, nor its fields change, before that piece is reported.
   std::mutex caller;
-  std::atomic<uint64_t> ticket{0};
+  std::vector<Share> shares;  // one per thread
+  std::atomic<uint32_t> loop{0};
   std::atomic<uint32_t> unfinished{0};
   std::atomic<uint32_t> wake{0};
   std::atomic<uint32_t> sleepers{0};
@@ -82,40 +89,55 @@ struct ThreadPool::State {
   const std::function<void(int64_t, int64_t)>* body = nullptr;
   int64_t count = 0;
   int64_t grain = 1;
-  uint32_t pieces = 0;
   std::mutex error_mutex;
   std::exception_ptr error;
 
   std::vector<std::thread> workers;
 
-  bool has_work() const { return static_cast<uint32_t>(ticket.load(std::memory_order_relaxed)) != 0; }
-
-  // Take pieces until none is left.
-  void work() {
-    uint64_t seen = ticket.load(std::memory_order_acquire);
-    while (static_cast<uint32_t>(seen) != 0) {
-      if (!ticket.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel,
-                                        std::memory_order_acquire)) {
-        continue;
+  // Take a piece from the front of one's own share, or from the back of another's.
+  std::optional<uint32_t> take(size_t share, bool own) {
+    std::atomic<uint64_t>& pieces = shares[share].pieces;
+    uint64_t seen = pieces.load(std::memory_order_acquire);
+    while (true) {
+      const auto front = static_cast<uint32_t>(seen);
+      const auto back = static_cast<uint32_t>(seen >> 32);
+      if (front >= back) return std::nullopt;
+      const uint64_t rest = own ? pack(front + 1, back) : pack(front, back - 1);
+      if (pieces.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return own ? front : back - 1;
       }
-      const int64_t piece = static_cast<int64_t>(pieces) - static_cast<int64_t>(static_cast<uint32_t>(seen));
-      const int64_t begin = piece * grain;
-      try {
-        (*body)(begin, std::min(count, begin + grain));
-      } catch (...) {
-        std::lock_guard lock(error_mutex);
-        if (!error) error = std::current_exception();
-      }
-      if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
-      seen = ticket.load(std::memory_order_acquire);
     }
   }
 
-  void worker() {
+  void run_piece(uint32_t piece) {
+    const int64_t begin = int64_t{piece} * grain;
+    try {
+      (*body)(begin, std::min(count, begin + grain));
+    } catch (...) {
+      std::lock_guard lock(error_mutex);
+      if (!error) error = std::current_exception();
+    }
+    if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
+  }
+
+  // Run pieces until none is left: the own share in order, so that a thread reads memory as one stream, then
+  // what slower threads have left.
+  void work(size_t self) {
+    for (size_t i = 0; i < shares.size(); ++i) {
+      const size_t share = (self + i) % shares.size();
+      while (const auto piece = take(share, i == 0)) run_piece(*piece);
+    }
+  }
+
+  void worker(size_t self) {
     while (true) {
-      work();
       const uint32_t before = wake.load(std::memory_order_seq_cst);
-      if (spin_until([this] { return has_work() || stop.load(std::memory_order_relaxed); })) {
+      const uint32_t seen = loop.load(std::memory_order_acquire);
+      work(self);
+      const auto has_news = [&] {
+        return loop.load(std::memory_order_relaxed) != seen || stop.load(std::memory_order_relaxed);
+      };
+      if (spin_until(has_news)) {
         if (stop.load(std::memory_order_acquire)) return;
         continue;
       }
@@ -141,8 +163,11 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
   const int total = threads <= 0 ? physical_cores() : std::min(threads, kMaxThreads);
+  state_->shares = std::vector<State::Share>(static_cast<size_t>(total));
   try {
-    for (int i = 1; i < total; ++i) state_->workers.emplace_back([s = state_.get()] { s->worker(); });
+    for (int i = 1; i < total; ++i) {
+      state_->workers.emplace_back([s = state_.get(), i] { s->worker(static_cast<size_t>(i)); });
+    }
   } catch (const std::exception& e) {
     state_->shut_down();
     throw Error(MLLM_ERROR_OUT_OF_MEMORY,
@@ -161,7 +186,7 @@ int ThreadPool::threads() const {
 void ThreadPool::parallel_for(int64_t count, int64_t grain,
                               const std::function<void(int64_t, int64_t)>& body) {
   if (count <= 0) return;
-  // The ticket counts pieces in 32 bits; a coarser grain keeps any count inside it.
+  // Shares count pieces in 32 bits; a coarser grain keeps any count inside it.
   const int64_t most = std::numeric_limits<uint32_t>::max() / 2;
   grain = std::max({grain, int64_t{1}, (count - 1) / most + 1});
   const int64_t pieces = (count - 1) / grain + 1;
@@ -174,12 +199,16 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain,
   s.body = &body;
   s.count = count;
   s.grain = grain;
-  s.pieces = static_cast<uint32_t>(pieces);
-  s.unfinished.store(s.pieces, std::memory_order_relaxed);
-  const uint64_t loop = (s.ticket.load(std::memory_order_relaxed) >> 32) + 1;
-  s.ticket.store(loop << 32 | s.pieces, std::memory_order_release);
+  s.unfinished.store(static_cast<uint32_t>(pieces), std::memory_order_relaxed);
+  const auto threads = static_cast<int64_t>(s.shares.size());
+  for (int64_t i = 0; i < threads; ++i) {
+    const auto front = static_cast<uint32_t>(pieces * i / threads);
+    const auto back = static_cast<uint32_t>(pieces * (i + 1) / threads);
+    s.shares[static_cast<size_t>(i)].pieces.store(State::pack(front, back), std::memory_order_release);
+  }
+  s.loop.fetch_add(1, std::memory_order_release);
   s.ring();
-  s.work();
+  s.work(0);
   const auto finished = [&s] { return s.unfinished.load(std::memory_order_acquire) == 0; };
   if (!spin_until(finished)) {
     for (uint32_t left = s.unfinished.load(std::memory_order_acquire); left != 0;

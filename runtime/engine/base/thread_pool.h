@@ -21,9 +21,10 @@ class ThreadPool {
   int threads() const;
 
   // Call body(begin, end) over disjoint pieces that cover [0, count); pieces have `grain` items (the last may
-  // have fewer) and are handed out one by one, so that a thread delayed by another process delays only its
-  // own piece. The caller works too. The first exception of a piece is rethrown here after all pieces ended.
-  // Not reentrant. Calls from several threads (several sessions of one model) are serialized.
+  // have fewer). Each thread takes one after another from its own contiguous share, then from the far end of
+  // the others' shares, so that a thread delayed by another process delays only its own piece. The caller
+  // works too. The first exception of a piece is rethrown here after all pieces ended. Not reentrant. Calls
+  // from several threads (several sessions of one model) are serialized.
   void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
  private:

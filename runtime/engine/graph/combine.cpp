@@ -54,12 +54,12 @@ class Combiner {
   }
   DType weight_type(const Node& node) const { return graph_.value(node.inputs[kFirstWeight]).type.dtype; }
 
-  static bool same_settings(const Node& a, const Node& b) {
-    const auto text = [](const Node& n, const char* name) {
+  static bool same_setting(const Node& a, const Node& b, const char* name) {
+    const auto setting = [name](const Node& n) {
       const auto it = n.attributes.find(name);
       return it == n.attributes.end() ? int64_t{0} : std::get<int64_t>(it->second.value);
     };
-    return text(a, "group") == text(b, "group") && text(a, "last") == text(b, "last");
+    return setting(a) == setting(b);
   }
 
   // Later products with the same operand and kind of weights join the first: they depend on nothing else.
@@ -70,7 +70,8 @@ class Combiner {
       if (m <= n || !is(m, "fused.Linear")) continue;
       Node& first = graph_.nodes[n];
       Node& other = graph_.nodes[m];
-      if (other.inputs[kX] != x || weight_type(first) != weight_type(other) || !same_settings(first, other))
+      if (other.inputs[kX] != x || weight_type(first) != weight_type(other) ||
+          !same_setting(first, other, "group") || !same_setting(first, other, "last"))
         continue;
       first.inputs.insert(first.inputs.end(), other.inputs.begin() + kFirstWeight, other.inputs.end());
       first.outputs.insert(first.outputs.end(), other.outputs.begin(), other.outputs.end());
@@ -86,7 +87,7 @@ class Combiner {
     const ValueId x = linear.inputs[kX];
     const auto norm = producer(x);
     if (!norm || !is(*norm, "fused.RmsNorm") || only_user(x) != n ||
-        !same_settings(graph_.nodes[*norm], linear))
+        !same_setting(graph_.nodes[*norm], linear, "last"))
       return;
     const Node& from = graph_.nodes[*norm];
     linear.inputs[kX] = from.inputs[0];

@@ -21,6 +21,11 @@ struct alignas(64) TileShapes {
   uint8_t rows[16] = {};
 };
 
+// GCC's tile loads do not tell the compiler that they read memory: what they are to read must be there before.
+inline void settle_memory(const void* p) {
+  asm volatile("" : : "r"(p) : "memory");
+}
+
 // Registers 0-3 are sums (rows x columns), 4 and 5 activations (rows x k), 6 and 7 weights (k/4 x columns*4).
 void configure(int64_t step) {
   TileShapes shapes;
@@ -36,6 +41,7 @@ void configure(int64_t step) {
     shapes.rows[i] = static_cast<uint8_t>(step / 4);
     shapes.row_bytes[i] = 64;
   }
+  settle_memory(&shapes);
   _tile_loadconfig(&shapes);
 }
 
@@ -154,6 +160,7 @@ void amx_panel(const PanelProduct& product) {
   // sums has room for whole tiles.
   for (int64_t i = 0; i < tiles * kTileRows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
   configure(w.group < 64 ? w.group : 64);
+  settle_memory(panel.block[0]);
   const int64_t tile_bytes = (w.k_padded + 63) / 64 * kTileBytes;
   const int64_t step = 512 / w.group;  // 16 KiB of weights at a time stay in the first-level cache
   for (int64_t g = 0; g < w.groups; g += step) {
