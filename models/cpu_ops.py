@@ -127,7 +127,8 @@ class _Int8Linear(nn.Cell):
 
 
 class _Int4Linear(nn.Cell):
-    """Unpacks its weight with float arithmetic: no CPU primitive of MindSpore Lite shifts or masks bits.
+    """Unpacks its weight with float arithmetic, because shifts and masks of bits are not among the few
+    primitives that every CPU runtime of MindIR has.
 
     `weight` uint8 [in, out/2]: channel 2j plus 8 in the low nibble, channel 2j+1 plus 8 in the high one.
     `weight_scale` [groups, out] in the stored dtype.

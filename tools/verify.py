@@ -54,9 +54,10 @@ _LIMIT_ASCEND = 5e-2
 _SCALED_LIMIT_ASCEND = 2e-2
 # Against the original checkpoint the difference is what storing the weights costs, which grows with the
 # logits: limits in units of their standard deviation. float16 keeps 11 bits, int8 with one scale a row about
-# 7 of the row's largest weight, int4 about 3 of its group's; measured 0.003, 0.05 and 0.8 on the 260K model.
-# What int4 costs is so large that this pair finds nothing but gross faults: "rounded as stored" finds others.
-_SCALED_LIMITS = {"none": 0.02, "a16w8": 0.25, "a16w4": 2.5}
+# 7 of the row's largest weight, int4 about 3 of its group's. Measured 0.003, 0.05 and 0.8 on the 260K model;
+# int4 without groups costs up to 2.2 on the demo model, so that against the original checkpoint only gross
+# faults are found. "Rounded as stored" finds the others.
+_SCALED_LIMITS = {"none": 0.02, "a16w8": 0.25, "a16w4": 4.0}
 
 
 @dataclass(frozen=True)

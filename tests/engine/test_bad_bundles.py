@@ -84,7 +84,7 @@ def check(cases: Sequence[Case], folder: Path, *, refused: bool, types: Sequence
 
 @pytest.fixture(scope="module")
 def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    config = tiny_config(num_hidden_layers=1, hidden_size=16, intermediate_size=24, vocab_size=20)
+    config = tiny_config(num_hidden_layers=1, hidden_size=40, intermediate_size=72, vocab_size=20)
     folder = tmp_path_factory.mktemp("bad")
     checkpoint = write_checkpoint(folder / "checkpoint", config, random_tensors(config))
 
@@ -99,10 +99,14 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     return make
 
 
-@pytest.fixture(scope="module", params=["cpu", "ascend"])
+@pytest.fixture(scope="module", params=["cpu", "cpu-int4", "ascend", "ascend-int4"])
 def bundle(request: pytest.FixtureRequest, make_bundle: Callable[..., Path]) -> Path:
     if request.param == "cpu":
         return make_bundle("cpu", dtype="float32")
+    if request.param == "cpu-int4":
+        return make_bundle("cpu-int4", dtype="float16", quant="a16w4", group_size=32)
+    if request.param == "ascend-int4":
+        return make_bundle("ascend-int4", dtype="float16", target="ascend", quant="a16w4", group_size=32)
     return make_bundle("ascend", dtype="float16", target="ascend", quant="a16w8")
 
 

@@ -23,6 +23,7 @@ from mindir_llm.export import ExportError, ExportOptions, bundle, command, expor
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.trace import ParameterSpec
 from mindir_llm.export.weights import WeightPlan, lay_out, write_weights
+from mindir_llm.models.config import LlamaConfig
 
 OPTIONS = ExportOptions(quant="a16w8", max_seq_len=16, prefill_chunk=4)
 TRACED: dict[Any, Any] = {}
@@ -229,7 +230,11 @@ def test_file_size_limit_leaves_nothing(checkpoint: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"quant": "a4w16"}, "--quant: 'a4w16' is not one of none, a16w8"),
+        ({"quant": "a4w16"}, "--quant: 'a4w16' is not one of none, a16w8, a16w4"),
+        ({"quant": "a16w4", "group_size": 33}, "--group-size: 33 is not one of 0, 32, 64, 128"),
+        ({"quant": "a16w4", "group_size": -32}, "--group-size: -32 is not one of"),
+        ({"quant": "a16w8", "group_size": 32}, "--group-size: 32 has no meaning with --quant a16w8"),
+        ({"group_size": 0}, "--group-size: 0 has no meaning with --quant none"),
         ({"dtype": "bfloat16"}, "--dtype: 'bfloat16'"),
         ({"kv_dtype": "int8"}, "--kv-dtype: 'int8'"),
         ({"target": "gpu"}, "--target: 'gpu'"),
@@ -266,6 +271,74 @@ def test_streaming_needs_little_memory(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 110e6
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "qint4x2"])
+def test_streaming_int4_needs_little_memory(dtype: str, tmp_path: Path) -> None:
+    """Of a tensor of 131 MB the packed form is 16 MB, and all of it is in memory."""
+    save_file({"w": np.ones((16000, 2048), np.float32)}, tmp_path / "model.safetensors")
+    specs = [ParameterSpec("w", (2048, 8000), dtype), ParameterSpec("w_scale", (64, 16000), "float16")]
+    tracemalloc.start()
+    try:
+        plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, group_size=32)
+        write_weights(plan, lay_out(plan.parameters), tmp_path / "out")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 110e6
+    data = (tmp_path / "out" / "weights" / "data_0").read_bytes()
+    packed = np.frombuffer(data, np.uint8, 2048 * 8000, 64)
+    assert set(packed) == {0xFF if dtype == "uint8" else 0x77}
+    scales = np.frombuffer(data, np.float16, 64 * 16000, 64 + packed.size)
+    assert set(scales) == {np.float16(1 / 7)}
+
+
+def test_int4_of_a_tensor_in_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks would have three rows; they get two, so that no pair of channels is torn apart."""
+    monkeypatch.setattr("mindir_llm.export.checkpoint._BLOCK_BYTES", 3 * 5 * 4)
+    values = np.random.default_rng(0).integers(-7, 8, (14, 5)).astype(np.float32)
+    values[:, 0] = 7  # every scale is 1
+    values[:, 4] = 7
+    save_file({"w": values}, tmp_path / "model.safetensors")
+    specs = [ParameterSpec("w", (5, 7), "uint8"), ParameterSpec("w_scale", (2, 14), "float32")]
+    plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, group_size=4)
+    (_, weight), (_, scale) = [(spec, [*blocks]) for spec, blocks in plan.values()]
+    codes = np.stack([weight[0] % 16, weight[0] // 16], axis=-1).reshape(5, 14)
+    np.testing.assert_array_equal(codes - 8.0, values.T)
+    np.testing.assert_array_equal(scale[0], np.ones((2, 14)))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_int4_with_an_odd_vocabulary_names_the_tensor(tied: bool, tmp_path: Path) -> None:
+    config = tiny_config(vocab_size=51, tie_word_embeddings=tied)
+    write_checkpoint(tmp_path, config, random_tensors(config))
+    name = "model.embed_tokens.weight" if tied else "lm_head.weight"
+    with pytest.raises(ExportError) as caught:
+        export_bundle(tmp_path, tmp_path / "bundle", ExportOptions(quant="a16w4"))
+    assert str(caught.value) == (
+        f"{tmp_path / 'model.safetensors'}: tensor {name} has 51 rows, and --quant a16w4 needs an even"
+        " number; use a16w8"
+    )
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_int4_weight_that_no_scale_fits_is_named(tmp_path: Path) -> None:
+    values = np.ones((4, 6), np.float32)
+    values[3, 5] = 1e6
+    save_file({"w": values}, tmp_path / "model.safetensors")
+    specs = [ParameterSpec("w", (6, 2), "uint8"), ParameterSpec("w_scale", (2, 4), "float16")]
+    plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, group_size=4)
+    with pytest.raises(ExportError, match="tensor w cannot be quantized: row 3: scale does not fit float16"):
+        write_weights(plan, lay_out(plan.parameters), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("target", "rows", "chunk"), [("cpu", None, 256), ("cpu", 100, 100), ("ascend", 640, 160)]
+)
+def test_default_prefill_chunk(target: str, rows: int | None, chunk: int) -> None:
+    config = LlamaConfig.from_fields(tiny_config(max_position_embeddings=4096))
+    settings = bundle._settle(ExportOptions(target=target, max_seq_len=rows), config)
+    assert settings.prefill_chunk == chunk
 
 
 def run_in_python(code: str) -> str:
@@ -309,6 +382,8 @@ def test_help_has_examples(call: Callable[..., Any], capsys: pytest.CaptureFixtu
         call("--help")
     text = capsys.readouterr().out
     for word in ("examples:", "--quant", "--kv-dtype", "--prefill-chunk", "--batch", "--force", "a16w8"):
+        assert word in text
+    for word in ("--quant a16w4 --group-size 64", "{0,32,64,128}"):
         assert word in text
 
 

@@ -176,7 +176,8 @@ def test_stories260k_in_stock_mindspore(shared_data: Path, tmp_path: Path) -> No
     """A trained model, exported in float32, continues as the original program does."""
     checkpoint = shared_data / "models" / "stories260K" / "hf"
     golden = json.loads((checkpoint / "golden_numpy.json").read_text())
-    runner = BundleRunner(export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(dtype="float32")))
+    options = ExportOptions(dtype="float32", prefill_chunk=64)
+    runner = BundleRunner(export_bundle(checkpoint, tmp_path / "bundle", options))
     ids = list(golden["prompt_ids"])
     for position in range(199):
         logits = runner.decode([ids[-1]], [position])[0]

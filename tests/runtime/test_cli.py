@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,25 @@ def test_inspect(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(report["graphs"]) == {"prefill", "decode"}
     assert cli.main(["inspect", str(tiny_bundle / "decode.mindir")]) == 0
     assert "operators     " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("choices", "line"),
+    [
+        ({"quant": "a16w8"}, "a16w8 (rtn, int8 weights, one scale per output channel)"),
+        ({"quant": "a16w4"}, "a16w4 (rtn, int4 weights, one scale per 32 inputs of an output channel)"),
+        ({"quant": "a16w4", "group_size": 0}, "a16w4 (rtn, int4 weights, one scale per output channel)"),
+    ],
+)
+def test_inspect_says_how_weights_are_quantized(
+    choices: dict[str, Any],
+    line: str,
+    tiny_checkpoint: Path,
+    exported: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["inspect", str(exported(tiny_checkpoint, prefill_chunk=8, **choices))]) == 0
+    assert f"quantization  {line}\n" in capsys.readouterr().out
 
 
 def test_version() -> None:

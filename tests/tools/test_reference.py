@@ -67,13 +67,28 @@ def test_storage_rounds_as_a_bundle_stores(checkpoint: Path) -> None:
     weight = np.random.default_rng(0).standard_normal((5, 7))
     half = Storage("float16").stored(weight, linear=True)
     np.testing.assert_array_equal(half, weight.astype(np.float16))
-    quantized = Storage("float16", quantized=True).stored(weight, linear=True)
+    quantized = Storage("float16", weight_bits=8).stored(weight, linear=True)
     largest = np.abs(weight).max(axis=1, keepdims=True)
     assert np.all(np.abs(quantized - weight) <= largest / 127 * 0.51)
     assert all(
         len(np.unique(np.round(row / s))) <= 255 for row, s in zip(quantized, largest / 127, strict=True)
     )
-    np.testing.assert_array_equal(Storage("float16", quantized=True).stored(weight, linear=False), half)
+    np.testing.assert_array_equal(Storage("float16", weight_bits=8).stored(weight, linear=False), half)
+
+
+def test_storage_of_int4_in_groups() -> None:
+    weight = np.random.default_rng(0).standard_normal((5, 7))
+    stored = Storage("float16", weight_bits=4, group_size=3).stored(weight, linear=True)
+    for start in (0, 3, 6):
+        group, kept = weight[:, start : start + 3], stored[:, start : start + 3]
+        step = np.abs(group).max(axis=1, keepdims=True) / 7
+        assert np.all(np.abs(kept - group) <= 0.505 * step)
+        integers = kept / step.astype(np.float16)
+        np.testing.assert_allclose(integers, np.round(integers), atol=1e-2)
+        assert np.abs(np.round(integers)).max() == 7
+    whole = Storage("float32", weight_bits=4).stored(weight, linear=True)
+    step = np.abs(weight).max(axis=1, keepdims=True) / 7
+    assert np.all(np.abs(whole - weight) <= 0.501 * step)
 
 
 def test_errors_name_what_is_wrong(checkpoint: Path, tmp_path: Path) -> None:

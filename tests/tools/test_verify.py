@@ -57,7 +57,7 @@ def test_float32_is_within_1e_4_of_mindspore_and_numpy(
 
 
 @pytest.mark.parametrize("target", ["cpu", "ascend"])
-@pytest.mark.parametrize("quant", ["none", "a16w8"])
+@pytest.mark.parametrize("quant", ["none", "a16w8", "a16w4"])
 def test_float16(tiny_bundle: BundleMaker, target: str, quant: str) -> None:
     checkpoint, bundle = tiny_bundle(dtype="float16", quant=quant, target=target, **SIZES)
     report = verify_bundle(BundleFolder.open(bundle), checkpoint)
@@ -67,12 +67,32 @@ def test_float16(tiny_bundle: BundleMaker, target: str, quant: str) -> None:
     assert report.passed, report.to_json()
 
 
-def test_float32_cache_leaves_only_the_order_of_additions(tiny_bundle: BundleMaker) -> None:
-    checkpoint, bundle = tiny_bundle(dtype="float16", kv_dtype="float32", quant="a16w8", **SIZES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quant": "a16w8", "dtype": "float16"},
+        {"quant": "a16w4", "dtype": "float16"},
+        {"quant": "a16w4", "dtype": "float16", "group_size": 64},
+        {"quant": "a16w4", "dtype": "float32", "group_size": 0},
+    ],
+    ids=["a16w8", "a16w4", "a16w4-64", "a16w4-channel"],
+)
+def test_float32_cache_leaves_only_the_order_of_additions(
+    tiny_bundle: BundleMaker, options: dict[str, object]
+) -> None:
+    """The reference knows of the stored numbers from its own quantizer, MindSpore and the engine from the
+    bundle's bytes. Widths of 72 and 116 leave short last groups."""
+    config = {"hidden_size": 72, "intermediate_size": 116, "head_dim": 16, "tie_word_embeddings": True}
+    checkpoint, bundle = tiny_bundle(config, kv_dtype="float32", **options, **SIZES)
     report = verify_bundle(BundleFolder.open(bundle), checkpoint)
-    pair = pairs_by_name(report.pairs)["engine", "numpy, rounded as stored"]
-    assert pair.limit == 1e-4
-    assert pair.passed
+    pairs = pairs_by_name(report.pairs)
+    for names in (
+        ("engine", "MindSpore"),
+        ("engine", "numpy, rounded as stored"),
+        ("MindSpore", "numpy, rounded as stored"),
+    ):
+        assert pairs[names].limit == 1e-4
+        assert pairs[names].passed, pairs[names]
 
 
 def test_batch_of_three(tiny_bundle: BundleMaker) -> None:
