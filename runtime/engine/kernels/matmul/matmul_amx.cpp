@@ -21,7 +21,8 @@ struct alignas(64) TileShapes {
   uint8_t rows[16] = {};
 };
 
-// GCC's tile loads do not tell the compiler that they read memory: what they are to read must be there before.
+// GCC's tile loads do not tell the compiler that they read memory: what they are to read must be there
+// before.
 inline void settle_memory(const void* p) {
   asm volatile("" : : "r"(p) : "memory");
 }
@@ -58,33 +59,36 @@ struct AmxTile {
   int64_t group0, group1;
 };
 
-// Add one group's integer sums [2 tiles][2 blocks][16][16] to the floats.
-template <int Tiles>
+// Add one group's integer sums [Tiles][2 blocks][16][16] to the floats.
+template <int Tiles, bool Scaled>
 inline void add_group(const AmxTile& t, int64_t g, const int32_t* products) {
-  V factor[2];
-  if (t.scales) {
+  V factor[2] = {};
+  if (Scaled) {
     factor[0] = _mm512_loadu_ps(t.scales + g * kPanelColumns);
     factor[1] = _mm512_loadu_ps(t.scales + g * kPanelColumns + kBlockColumns);
   }
   for (int tile = 0; tile < Tiles; ++tile) {
     const float* scales = t.x_scales + tile * t.scales_stride + g * kTileRows;
     const int32_t* corrections = t.x_corrections + tile * t.scales_stride + g * kTileRows;
+    float* sums = t.sums + tile * kTileRows * kPanelColumns;
+    const int32_t* from = products + tile * 2 * kTileRows * 16;
+#pragma GCC unroll 4
     for (int64_t r = 0; r < kTileRows; ++r) {
       const V scale = _mm512_set1_ps(scales[r]);
       const VI correction = _mm512_set1_epi32(corrections[r]);
-      float* sum = t.sums + (tile * kTileRows + r) * kPanelColumns;
+#pragma GCC unroll 2
       for (int b = 0; b < 2; ++b) {
-        const VI p = _mm512_load_si512(products + ((tile * 2 + b) * kTileRows + r) * 16);
+        const VI p = _mm512_load_si512(from + (b * kTileRows + r) * 16);
         const V v = _mm512_cvtepi32_ps(_mm512_add_epi32(p, correction));
-        const V both = t.scales ? _mm512_mul_ps(factor[b], scale) : scale;
-        float* to = sum + b * kBlockColumns;
-        _mm512_storeu_ps(to, _mm512_fmadd_ps(v, both, _mm512_loadu_ps(to)));
+        float* to = sums + r * kPanelColumns + b * kBlockColumns;
+        const V both = Scaled ? _mm512_mul_ps(factor[b], scale) : scale;
+        _mm512_store_ps(to, _mm512_fmadd_ps(v, both, _mm512_load_ps(to)));
       }
     }
   }
 }
 
-template <int Tiles>
+template <int Tiles, bool Scaled>
 void amx_tile(const AmxTile& t) {
   alignas(64) int32_t products[2][2 * 2 * 16 * 16];
   const WeightView& w = *t.w;
@@ -112,7 +116,7 @@ void amx_tile(const AmxTile& t) {
       }
     }
     // While the matrix unit works on this group, the vector units add up the one before.
-    if (g > t.group0) add_group<Tiles>(t, g - 1, products[(g - 1) & 1]);
+    if (g > t.group0) add_group<Tiles, Scaled>(t, g - 1, products[(g - 1) & 1]);
     int32_t* to = products[g & 1];
     _tile_stored(0, to, 64);
     _tile_stored(1, to + 256, 64);
@@ -121,7 +125,7 @@ void amx_tile(const AmxTile& t) {
       _tile_stored(3, to + 768, 64);
     }
   }
-  add_group<Tiles>(t, t.group1 - 1, products[(t.group1 - 1) & 1]);
+  add_group<Tiles, Scaled>(t, t.group1 - 1, products[(t.group1 - 1) & 1]);
 }
 
 // Tiles always have 16 rows in memory; missing ones are zero. The int8 values of 64 inputs stand together.
@@ -176,10 +180,11 @@ void amx_panel(const PanelProduct& product) {
                          .sums = product.sums + i * kTileRows * kPanelColumns,
                          .group0 = g,
                          .group1 = least(g + step, w.groups)};
-      if (i + 1 < tiles) {
-        amx_tile<2>(tile);
+      const bool pair = i + 1 < tiles;
+      if (panel.scales) {
+        pair ? amx_tile<2, true>(tile) : amx_tile<1, true>(tile);
       } else {
-        amx_tile<1>(tile);
+        pair ? amx_tile<2, false>(tile) : amx_tile<1, false>(tile);
       }
     }
   }

@@ -8,11 +8,13 @@ namespace {
 
 constexpr bool kDot8KeepsOffset = true;
 
+// Written out, as in dot_avx512vnni.h.
 inline VI dot8(VI sum, VI weights, int32_t activations) {
-  return _mm256_dpbusd_avx_epi32(sum, weights, _mm256_set1_epi32(activations));
+  asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(weights), "x"(_mm256_set1_epi32(activations)));
+  return sum;
 }
 inline VI dot4(VI sum, VI weights, int32_t activations) {
-  return _mm256_dpbusd_avx_epi32(sum, weights, _mm256_set1_epi32(activations));
+  return dot8(sum, weights, activations);
 }
 
 }  // namespace

@@ -126,6 +126,7 @@ void row_block_int8(const WeightView& w, const uint8_t* p, const ActivationView&
     const int64_t size = least(w.group, w.k_padded - g * w.group);
     // Two chains per vector hide the latency of the dot product.
     VI even[kBlockVectors], odd[kBlockVectors];
+#pragma GCC unroll 8
     for (int64_t v = 0; v < kBlockVectors; ++v) {
       even[v] = splat_int(kDot8KeepsOffset ? a.corrections[g] : 0);
       odd[v] = splat_int(0);
@@ -133,16 +134,19 @@ void row_block_int8(const WeightView& w, const uint8_t* p, const ActivationView&
     for (int64_t i = 0; i < size; i += 8, p += 128, x += 8) {
       prefetch(p + kPrefetchBytes);
       prefetch(p + kPrefetchBytes + 64);
+#pragma GCC unroll 8
       for (int64_t v = 0; v < kBlockVectors; ++v) {
         even[v] = dot8(even[v], load_bytes(p + v * kLanes * 4), four_bytes(x));
         odd[v] = dot8(odd[v], load_bytes(p + 64 + v * kLanes * 4), four_bytes(x + 4));
       }
     }
     const V scale = splat(a.scales[g]);
+#pragma GCC unroll 8
     for (int64_t v = 0; v < kBlockVectors; ++v) {
       total[v] = fma(to_float(add_int(even[v], odd[v])), scale, total[v]);
     }
   }
+#pragma GCC unroll 8
   for (int64_t v = 0; v < kBlockVectors; ++v) store(sums + v * kLanes, total[v]);
 }
 
@@ -154,13 +158,16 @@ void row_block_int4(const WeightView& w, const uint8_t* p, const ActivationView&
   for (int64_t g = 0; g < w.groups; ++g) {
     const int64_t size = least(w.group, w.k_padded - g * w.group);
     VI low[kBlockVectors], high[kBlockVectors];
+#pragma GCC unroll 8
     for (int64_t v = 0; v < kBlockVectors; ++v) {
       low[v] = splat_int(a.corrections[g] / 16);  // -8 times the sum
       high[v] = splat_int(0);
     }
     for (int64_t i = 0; i < size; i += 32, p += 256, x += 32) {
+#pragma GCC unroll 4
       for (int64_t j = 0; j < 4; ++j) {
         prefetch(p + kPrefetchBytes + j * 64);
+#pragma GCC unroll 8
         for (int64_t v = 0; v < kBlockVectors; ++v) {
           const VI bytes = load_bytes(p + j * 64 + v * kLanes * 4);
           low[v] = dot4(low[v], low_nibbles(bytes), four_bytes(x + 4 * j));
@@ -170,12 +177,14 @@ void row_block_int4(const WeightView& w, const uint8_t* p, const ActivationView&
     }
     if (skip) prefetch(p + kPrefetchBytes);
     const V scale = splat(a.scales[g]);
+#pragma GCC unroll 8
     for (int64_t v = 0; v < kBlockVectors; ++v) {
       const V factor = skip ? mul(group_scales(w, p, v), scale) : scale;
       total[v] = fma(to_float(add_int(low[v], high[v])), factor, total[v]);
     }
     p += skip;
   }
+#pragma GCC unroll 8
   for (int64_t v = 0; v < kBlockVectors; ++v) store(sums + v * kLanes, total[v]);
 }
 
@@ -190,12 +199,14 @@ void unpack_int4(const WeightView& w, int64_t panel, uint8_t* bytes, float* scal
     for (int64_t g = 0; g < w.groups; ++g) {
       const int64_t size = least(w.group, w.k_padded - g * w.group);
       for (int64_t i = 0; i < size; i += 32, p += 256, to += 512) {
+#pragma GCC unroll 8
         for (int64_t v = 0; v < 4 * kBlockVectors; ++v) {
           const VI pairs = load_bytes(p + v * kLanes * 4);
           store_bytes(to + v * kLanes * 4, add_bytes(low_nibbles(pairs), offset));
           store_bytes(to + 256 + v * kLanes * 4, add_bytes(high_nibbles(pairs), offset));
         }
       }
+#pragma GCC unroll 8
       for (int64_t v = 0; skip && v < kBlockVectors; ++v) {
         store(scales + g * kPanelColumns + b * kBlockColumns + v * kLanes, group_scales(w, p, v));
       }
@@ -233,7 +244,7 @@ struct IntTile {
   int64_t group0, group1;
 };
 
-template <int R>
+template <int R, bool Scaled>
 void int_tile(const IntTile& t) {
   constexpr int64_t kVectors = kBlocks * kBlockVectors;
   const WeightView& w = *t.w;
@@ -247,29 +258,34 @@ void int_tile(const IntTile& t) {
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const VI start = splat_int(kDot8KeepsOffset ? t.x_corrections[g * R + r] : 0);
+#pragma GCC unroll 8
       for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = start;
     }
     for (int64_t i = 0; i < size; i += 4, x += 4 * R) {
       VI weights[kVectors];
+#pragma GCC unroll 8
       for (int64_t v = 0; v < kVectors; ++v) {
         weights[v] = load_bytes(p[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes * 4);
       }
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
         const int32_t four = four_bytes(x + 4 * r);
+#pragma GCC unroll 8
         for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = dot8(acc[r][v], weights[v], four);
       }
     }
-    V factor[kVectors];
-    if (t.scales) {
+    V factor[kVectors] = {};
+    if (Scaled) {
+#pragma GCC unroll 8
       for (int64_t v = 0; v < kVectors; ++v) factor[v] = load(t.scales + g * kPanelColumns + v * kLanes);
     }
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const V scale = splat(t.x_scales[g * R + r]);
+#pragma GCC unroll 8
       for (int64_t v = 0; v < kVectors; ++v) {
         float* sum = t.sums + r * kPanelColumns + v * kLanes;
-        store(sum, fma(to_float(acc[r][v]), t.scales ? mul(factor[v], scale) : scale, load(sum)));
+        store(sum, fma(to_float(acc[r][v]), Scaled ? mul(factor[v], scale) : scale, load(sum)));
       }
     }
   }
@@ -280,7 +296,11 @@ void int_tile_of(int64_t rows, const IntTile& t) {
   if constexpr (R > 1) {
     if (rows < R) return int_tile_of<R - 1>(rows, t);
   }
-  int_tile<R>(t);
+  if (t.scales) {
+    int_tile<R, true>(t);
+  } else {
+    int_tile<R, false>(t);
+  }
 }
 
 void int_panel(const PanelProduct& product) {
@@ -337,22 +357,26 @@ void float_tile(const FloatTile<W>& t) {
   V acc[R][kVectors];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
     for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = zero();
   }
   const float* x = t.x;
   for (int64_t i = 0; i < t.size; ++i, x += R) {
     V weights[kVectors];
+#pragma GCC unroll 8
     for (int64_t v = 0; v < kVectors; ++v) {
       weights[v] = load(t.block[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes);
     }
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const V value = splat(x[r]);
+#pragma GCC unroll 8
       for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = fma(value, weights[v], acc[r][v]);
     }
   }
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
     for (int64_t v = 0; v < kVectors; ++v) {
       float* sum = t.sums + r * kPanelColumns + v * kLanes;
       store(sum, add(load(sum), acc[r][v]));
@@ -400,6 +424,7 @@ const uint8_t* dequantize_group(const WeightView& w, const uint8_t* p, int64_t s
   if (w.format == WeightFormat::Int8) {
     const V offset = splat(-128.0f);
     for (int64_t i = 0; i < size; i += 4, p += 64, to += 4 * kBlockColumns) {
+#pragma GCC unroll 8
       for (int64_t v = 0; v < kBlockVectors; ++v) {
         const VI bytes = load_bytes(p + v * kLanes * 4);
         for (int j = 0; j < 4; ++j) {
@@ -413,7 +438,9 @@ const uint8_t* dequantize_group(const WeightView& w, const uint8_t* p, int64_t s
   const uint8_t* scales = p + size * 8;  // 16 columns, half a byte each
   const V offset = splat(-8.0f);
   for (int64_t i = 0; i < size; i += 32, p += 256, to += 32 * kBlockColumns) {
+#pragma GCC unroll 4
     for (int64_t j = 0; j < 4; ++j) {
+#pragma GCC unroll 8
       for (int64_t v = 0; v < kBlockVectors; ++v) {
         const V scale = skip ? group_scales(w, scales, v) : splat(1.0f);
         const VI pairs = load_bytes(p + j * 64 + v * kLanes * 4);
