@@ -24,6 +24,28 @@ struct LinearBlock {
   int64_t y_stride;
 };
 
+// A small product of matrices: c[r][j] = sum over i of a[r][i] * b[i][j], or c + that sum, i ascending. n is
+// a multiple of kProductColumns, to which whoever makes b and c pads them.
+struct ProductBlock {
+  const float* a;
+  const float* b;
+  float* c;
+  int64_t rows;
+  int64_t n;
+  int64_t k;
+  int64_t a_stride;
+  int64_t b_stride;
+  int64_t c_stride;
+  bool accumulate;
+};
+inline constexpr int64_t kProductColumns = 16;  // the lanes of the widest instruction set
+
+// Of a set of scores: the greatest, and the sum of exp(score - maximum).
+struct SoftmaxState {
+  float maximum;
+  float sum;
+};
+
 // Every sum adds in an order that depends on its length alone, so that a result is the same whatever is
 // computed beside it. Vectors need no alignment beyond that of their elements.
 struct VectorKernels {
@@ -46,6 +68,24 @@ struct VectorKernels {
                          int64_t size);
   void (*to_f16)(const float* x, uint16_t* y, int64_t size);  // rounded to nearest even
   void (*from_f16)(const uint16_t* x, float* y, int64_t size);
+
+  // y[i] = e^x[i], within 1 unit in the last place; 0 for results below 1.2e-38
+  void (*exp)(const float* x, float* y, int64_t size);
+  // y[i] = gate[i] / (1 + e^-gate[i]) * up[i]
+  void (*swiglu)(const float* gate, const float* up, float* y, int64_t size);
+  // y[i] = x[i] * factor
+  void (*scale_to)(const float* x, float factor, float* y, int64_t size);
+
+  void (*product)(const ProductBlock&);
+  // y[i * stride + j] = rows[j * size + i], and 0 for j from count to the next multiple of the vector length
+  void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride);
+  void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride);
+  // scores[j] = e^(scores[j] - maximum), j < count; scores are overwritten up to a multiple of
+  // kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum are 0.
+  void (*softmax)(float* scores, int64_t count, SoftmaxState* state);
+  // Sums y of weighted vectors take in those of another set of scores. size is a multiple of kProductColumns.
+  void (*softmax_merge)(float* y, SoftmaxState* state, const float* x, const SoftmaxState* other,
+                        int64_t size);
 };
 
 const VectorKernels& generic_kernels();

@@ -5,6 +5,7 @@
 //   store_part(float*, V, count), fma(a, b, c) = a*b+c, mul(a, b), sum(V) in a fixed order
 //   kRows                 activation rows of the large tile
 //   store_half(uint16_t*, V), store_half_part(uint16_t*, V, count)
+// and what exp_impl.h and attention_impl.h list, which are part of this file.
 // No include guard is needed: each instruction set's file includes it exactly once. Everything stays in the
 // unnamed namespace, so that the linker cannot mix versions.
 
@@ -142,9 +143,34 @@ void from_f16(const uint16_t* x, float* y, int64_t size) {
   if (i < size) store_part(y + i, load_part(x + i, size - i), size - i);
 }
 
+}  // namespace
+}  // namespace mllm
+
+#include "kernels/fused/attention_impl.h"
+
+namespace mllm {
+namespace {
+
 constexpr VectorKernels kKernels = {
-    linear<float>,    linear<uint16_t>,  linear<int8_t>,       dot,    scale,    scores<float>,
-    scores<uint16_t>, accumulate<float>, accumulate<uint16_t>, to_f16, from_f16,
+    linear<float>,
+    linear<uint16_t>,
+    linear<int8_t>,
+    dot,
+    scale,
+    scores<float>,
+    scores<uint16_t>,
+    accumulate<float>,
+    accumulate<uint16_t>,
+    to_f16,
+    from_f16,
+    exp_all,
+    swiglu_all,
+    scale_to,
+    product,
+    transpose_rows<float>,
+    transpose_rows<uint16_t>,
+    softmax,
+    softmax_merge,
 };
 
 }  // namespace

@@ -1,0 +1,164 @@
+// The inner loops of attention, written once over the vector type of vector_impl.h (see there), which
+// includes this. Beyond what exp_impl.h needs there must be:
+//   max(a, b)           a > b ? a : b for each lane, so that a NaN in a loses
+//   highest(V)          the greatest lane, of numbers
+//   transpose(V[kLanes])
+//   kProductRows, kProductVectors  the register tile of a product
+
+#include "kernels/fused/exp_impl.h"
+
+namespace mllm {
+namespace {
+
+// R x N vectors of outputs. Each lane is one chain of additions over k, whatever the tile.
+template <int R, int N>
+void product_tile(const ProductBlock& block, int64_t r0, int64_t n0) {
+  const float* a = block.a + r0 * block.a_stride;
+  const float* b = block.b + n0;
+  float* c = block.c + r0 * block.c_stride + n0;
+  const int64_t a_stride = block.a_stride;
+  V acc[R][N];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+      acc[r][n] = block.accumulate ? load(c + r * block.c_stride + n * kLanes) : zero();
+    }
+  }
+  for (int64_t i = 0; i < block.k; ++i) {
+    V bv[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) bv[n] = load(b + n * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const V av = splat(a[r * a_stride + i]);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) acc[r][n] = fma(av, bv[n], acc[r][n]);
+    }
+    b += block.b_stride;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) store(c + r * block.c_stride + n * kLanes, acc[r][n]);
+  }
+}
+
+// Rows in tiles of equal height as far as possible: 8 rows are 4 + 4, not 6 + 2, which leaves too few chains
+// to hide the latency of an fma.
+template <int N>
+void product_columns(const ProductBlock& block, int64_t n0) {
+  const int64_t tiles = (block.rows + kProductRows - 1) / kProductRows;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t r0 = block.rows * t / tiles;
+    const int64_t rows = block.rows * (t + 1) / tiles - r0;
+    switch (rows) {
+      case 1:
+        product_tile<1, N>(block, r0, n0);
+        break;
+      case 2:
+        product_tile<2, N>(block, r0, n0);
+        break;
+      case 3:
+        product_tile<3, N>(block, r0, n0);
+        break;
+      case 4:
+        product_tile<4, N>(block, r0, n0);
+        break;
+      default:
+        if constexpr (kProductRows > 4) {
+          if (rows == 5) {
+            product_tile<5, N>(block, r0, n0);
+          } else {
+            product_tile<6, N>(block, r0, n0);
+          }
+        }
+    }
+  }
+}
+
+void product(const ProductBlock& block) {
+  int64_t n = 0;
+  for (; n + kProductVectors * kLanes <= block.n; n += kProductVectors * kLanes) {
+    product_columns<kProductVectors>(block, n);
+  }
+  for (; n < block.n; n += kLanes) product_columns<1>(block, n);
+}
+
+template <class T>
+void transpose_rows(const void* rows, int64_t count, int64_t size, float* y, int64_t stride) {
+  const T* x = static_cast<const T*>(rows);
+  for (int64_t j = 0; j < count; j += kLanes) {
+    for (int64_t i = 0; i < size; i += kLanes) {
+      const T* from = x + j * size + i;
+      float* to = y + i * stride + j;
+      V tile[kLanes];
+      if (j + kLanes <= count && i + kLanes <= size) {
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r) tile[r] = load(from + r * size);
+        transpose(tile);
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r) store(to + r * stride, tile[r]);
+      } else {
+        const int64_t width = size - i < kLanes ? size - i : kLanes;
+        for (int r = 0; r < kLanes; ++r) tile[r] = j + r < count ? load_part(from + r * size, width) : zero();
+        transpose(tile);
+        for (int r = 0; r < width; ++r) store(to + r * stride, tile[r]);
+      }
+    }
+  }
+}
+
+inline float first_lane(V v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  return lanes[0];
+}
+
+// What to subtract before exp: where all scores are -infinity, any number gives the weight 0 they deserve,
+// and -infinity would give NaN.
+inline float offset(float maximum) {
+  return maximum == -__builtin_inff() ? 0.0f : maximum;
+}
+
+void softmax(float* scores, int64_t count, SoftmaxState* state) {
+  const V lowest = splat(-__builtin_inff());
+  const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
+  for (int64_t j = count; j < padded; ++j) scores[j] = -__builtin_inff();
+  V m[4] = {lowest, lowest, lowest, lowest};
+  int64_t j = 0;
+  for (; j + 4 * kLanes <= padded; j += 4 * kLanes) {
+    for (int i = 0; i < 4; ++i) m[i] = max(load(scores + j + i * kLanes), m[i]);
+  }
+  for (; j < padded; j += kLanes) m[0] = max(load(scores + j), m[0]);
+  state->maximum = highest(max(max(m[0], m[1]), max(m[2], m[3])));
+  const V subtract = splat(offset(state->maximum));
+  V total = zero();
+  for (j = 0; j < padded; j += kLanes) {
+    const V p = exp(sub(load(scores + j), subtract));
+    store(scores + j, p);
+    total = add(total, p);
+  }
+  state->sum = sum(total);
+}
+
+void softmax_merge(float* y, SoftmaxState* state, const float* x, const SoftmaxState* other, int64_t size) {
+  const float maximum = other->maximum > state->maximum ? other->maximum : state->maximum;
+  const V y_factor = exp(splat(state->maximum - offset(maximum)));
+  const V x_factor = exp(splat(other->maximum - offset(maximum)));
+  for (int64_t i = 0; i < size; i += kLanes) {
+    store(y + i, fma(load(y + i), y_factor, mul(load(x + i), x_factor)));
+  }
+  state->maximum = maximum;
+  state->sum = first_lane(fma(splat(state->sum), y_factor, mul(splat(other->sum), x_factor)));
+}
+
+void scale_to(const float* x, float factor, float* y, int64_t size) {
+  const V f = splat(factor);
+  int64_t i = 0;
+  for (; i + kLanes <= size; i += kLanes) store(y + i, mul(load(x + i), f));
+  if (i < size) store_part(y + i, mul(load_part(x + i, size - i), f), size - i);
+}
+
+}  // namespace
+}  // namespace mllm
