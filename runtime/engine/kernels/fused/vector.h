@@ -69,7 +69,7 @@ struct VectorKernels {
   void (*to_f16)(const float* x, uint16_t* y, int64_t size);  // rounded to nearest even
   void (*from_f16)(const uint16_t* x, float* y, int64_t size);
 
-  // y[i] = e^x[i], within 1 unit in the last place; 0 for results below 1.2e-38
+  // y[i] = e^x[i], within 1.01 units in the last place; 0 for results below 1.2e-38
   void (*exp)(const float* x, float* y, int64_t size);
   // y[i] = gate[i] / (1 + e^-gate[i]) * up[i]
   void (*swiglu)(const float* gate, const float* up, float* y, int64_t size);
