@@ -10,9 +10,23 @@
 namespace mllm {
 namespace {
 
+// Memory to be brought to the cache, a little at a time: the processor can wait for some 16 lines at once,
+// and has nothing else to do when more are asked for.
+struct Ahead {
+  const char* begin;
+  const char* end;
+  void step() {
+    if (begin >= end) return;
+    __builtin_prefetch(begin);
+    __builtin_prefetch(begin + 64);
+    begin += 128;
+  }
+};
+
 // R x N vectors of outputs. Each lane is one chain of additions over k, whatever the tile.
 template <int R, int N>
-void product_tile(const ProductBlock& block, int64_t r0, int64_t n0) {
+void product_tile(const ProductBlock& block, int64_t r0, int64_t n0, Ahead& shared) {
+  Ahead ahead = shared;
   const float* a = block.a + r0 * block.a_stride;
   const float* b = block.b + n0;
   float* c = block.c + r0 * block.c_stride + n0;
@@ -26,6 +40,7 @@ void product_tile(const ProductBlock& block, int64_t r0, int64_t n0) {
     }
   }
   for (int64_t i = 0; i < block.k; ++i) {
+    ahead.step();
     V bv[N];
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) bv[n] = load(b + n * kLanes);
@@ -37,6 +52,7 @@ void product_tile(const ProductBlock& block, int64_t r0, int64_t n0) {
     }
     b += block.b_stride;
   }
+  shared = ahead;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
@@ -47,30 +63,30 @@ void product_tile(const ProductBlock& block, int64_t r0, int64_t n0) {
 // Rows in tiles of equal height as far as possible: 8 rows are 4 + 4, not 6 + 2, which leaves too few chains
 // to hide the latency of an fma.
 template <int N>
-void product_columns(const ProductBlock& block, int64_t n0) {
+void product_columns(const ProductBlock& block, int64_t n0, Ahead& ahead) {
   const int64_t tiles = (block.rows + kProductRows - 1) / kProductRows;
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t r0 = block.rows * t / tiles;
     const int64_t rows = block.rows * (t + 1) / tiles - r0;
     switch (rows) {
       case 1:
-        product_tile<1, N>(block, r0, n0);
+        product_tile<1, N>(block, r0, n0, ahead);
         break;
       case 2:
-        product_tile<2, N>(block, r0, n0);
+        product_tile<2, N>(block, r0, n0, ahead);
         break;
       case 3:
-        product_tile<3, N>(block, r0, n0);
+        product_tile<3, N>(block, r0, n0, ahead);
         break;
       case 4:
-        product_tile<4, N>(block, r0, n0);
+        product_tile<4, N>(block, r0, n0, ahead);
         break;
       default:
         if constexpr (kProductRows > 4) {
           if (rows == 5) {
-            product_tile<5, N>(block, r0, n0);
+            product_tile<5, N>(block, r0, n0, ahead);
           } else {
-            product_tile<6, N>(block, r0, n0);
+            product_tile<6, N>(block, r0, n0, ahead);
           }
         }
     }
@@ -78,17 +94,20 @@ void product_columns(const ProductBlock& block, int64_t n0) {
 }
 
 void product(const ProductBlock& block) {
+  const char* next = static_cast<const char*>(block.next);
+  Ahead ahead{next, next + block.next_bytes};
   int64_t n = 0;
   for (; n + kProductVectors * kLanes <= block.n; n += kProductVectors * kLanes) {
-    product_columns<kProductVectors>(block, n);
+    product_columns<kProductVectors>(block, n, ahead);
   }
-  for (; n < block.n; n += kLanes) product_columns<1>(block, n);
+  for (; n < block.n; n += kLanes) product_columns<1>(block, n, ahead);
 }
 
 template <class T>
 void transpose_rows(const void* rows, int64_t count, int64_t size, float* y, int64_t stride) {
   const T* x = static_cast<const T*>(rows);
-  for (int64_t j = 0; j < count; j += kLanes) {
+  const int64_t whole = (count + kProductColumns - 1) / kProductColumns * kProductColumns;
+  for (int64_t j = 0; j < whole; j += kLanes) {
     for (int64_t i = 0; i < size; i += kLanes) {
       const T* from = x + j * size + i;
       float* to = y + i * stride + j;

@@ -17,16 +17,29 @@ const void* row(const void* cache, const CacheHead& head, int64_t position) {
   return static_cast<const uint8_t*>(cache) + position * head.d * (head.is_half ? 2 : 4);
 }
 
+struct Bytes {
+  const void* data;
+  int64_t size;
+};
+
+// The step at position j of a piece that ends at `end`; nothing behind it.
+Bytes step_at(const void* cache, const CacheHead& head, int64_t j, int64_t end) {
+  const int64_t rows = std::clamp<int64_t>(end - j, 0, kStep);
+  return {row(cache, head, rows > 0 ? j : 0), rows * head.d * (head.is_half ? 2 : 4)};
+}
+
 void scores_of(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile, int64_t begin,
                int64_t end, const TileScratch& scratch) {
   const auto transpose = cache.is_half ? kernels.transpose_f16 : kernels.transpose_f32;
   for (int64_t j = begin; j < end; j += kStep) {
     const int64_t count = std::min(kStep, end - j);
     const int64_t first = tile.first_seeing(j) * tile.heads;
+    const Bytes next = j + count < end ? step_at(cache.keys, cache, j + count, end)
+                                       : step_at(cache.values, cache, begin, end);
     transpose(row(cache.keys, cache, j), count, cache.d, scratch.step, kStep);
     kernels.product({scratch.queries + first * cache.d, scratch.step,
                      scratch.scores + first * kScoresStride + j - begin, tile.vectors() - first,
-                     padded(count), cache.d, cache.d, kStep, kScoresStride, false});
+                     padded(count), cache.d, cache.d, kStep, kScoresStride, false, next.data, next.size});
   }
 }
 
@@ -57,13 +70,14 @@ void weighted_values(const VectorKernels& kernels, const CacheHead& cache, const
   const int64_t stride = padded(cache.d);
   for (int64_t j = begin; j < end; j += kStep) {
     const int64_t count = std::min(kStep, end - j);
+    const Bytes next = step_at(cache.values, cache, j + count, end);
     const float* values = widen(kernels, cache, j, count, scratch.step);
     // Positions [from, to) of this step for the rows [row0, row1).
     const auto add = [&](int64_t row0, int64_t row1, int64_t from, int64_t to) {
       const int64_t first = row0 * tile.heads;
       kernels.product({scratch.scores + first * kScoresStride + j - begin + from, values + from * stride,
                        sums + first * stride, (row1 - row0) * tile.heads, stride, to - from, kScoresStride,
-                       stride, stride, j + from > begin});
+                       stride, stride, j + from > begin, next.data, row1 == tile.rows ? next.size : 0});
     };
     // Rows on the diagonal: what all rows of a group see together, then the rest of each row alone.
     const int64_t all = tile.first_seeing(j + count - 1);

@@ -37,6 +37,9 @@ struct ProductBlock {
   int64_t b_stride;
   int64_t c_stride;
   bool accumulate;
+  // What the caller reads next, brought to the cache meanwhile.
+  const void* next;
+  int64_t next_bytes;
 };
 inline constexpr int64_t kProductColumns = 16;  // the lanes of the widest instruction set
 
@@ -77,7 +80,7 @@ struct VectorKernels {
   void (*scale_to)(const float* x, float factor, float* y, int64_t size);
 
   void (*product)(const ProductBlock&);
-  // y[i * stride + j] = rows[j * size + i], and 0 for j from count to the next multiple of the vector length
+  // y[i * stride + j] = rows[j * size + i], and 0 for j from count to the next multiple of kProductColumns
   void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride);
   void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride);
   // scores[j] = e^(scores[j] - maximum), j < count; scores are overwritten up to a multiple of
