@@ -3,6 +3,7 @@
 //   max(a, b)           a > b ? a : b for each lane, so that a NaN in a loses
 //   highest(V)          the greatest lane, of numbers
 //   transpose(V[kLanes])
+//   load_transposed(const float*|uint16_t* rows, stride, V[kLanes])  the columns of kLanes rows
 //   kProductRows, kProductVectors  the register tile of a product
 
 #include "kernels/fused/exp_impl.h"
@@ -10,17 +11,23 @@
 namespace mllm {
 namespace {
 
-// Memory to be brought to the cache, a little at a time: the processor can wait for some 16 lines at once,
-// and has nothing else to do when more are asked for.
-struct Ahead {
-  const char* begin;
-  const char* end;
+// Brings memory to the cache in even steps: the processor can wait for some 16 lines at once, and has nothing
+// else to do when more are asked for; and while none is asked for, the memory has nothing to do.
+class Ahead {
+ public:
+  // For so many calls of step(), each of which asks for 2 lines at most.
+  Ahead(MemoryRange range, int64_t steps, const void* elsewhere)
+      : at_(static_cast<const char*>(range.bytes > 0 ? range.data : elsewhere)),
+        stride_(range.bytes / steps) {}
   void step() {
-    if (begin >= end) return;
-    __builtin_prefetch(begin);
-    __builtin_prefetch(begin + 64);
-    begin += 128;
+    __builtin_prefetch(at_);
+    __builtin_prefetch(at_ + stride_ / 2);
+    at_ += stride_;
   }
+
+ private:
+  const char* at_;
+  int64_t stride_;
 };
 
 // R x N vectors of outputs. Each lane is one chain of additions over k, whatever the tile.
@@ -94,28 +101,33 @@ void product_columns(const ProductBlock& block, int64_t n0, Ahead& ahead) {
 }
 
 void product(const ProductBlock& block) {
-  const char* next = static_cast<const char*>(block.next);
-  Ahead ahead{next, next + block.next_bytes};
+  const int64_t columns = kProductVectors * kLanes;
+  const int64_t panels = block.n / columns + block.n % columns / kLanes;
+  const int64_t tiles = (block.rows + kProductRows - 1) / kProductRows;
+  Ahead ahead(block.next, panels * tiles * block.k, block.a);
   int64_t n = 0;
-  for (; n + kProductVectors * kLanes <= block.n; n += kProductVectors * kLanes) {
+  for (; n + columns <= block.n; n += columns) {
     product_columns<kProductVectors>(block, n, ahead);
   }
   for (; n < block.n; n += kLanes) product_columns<1>(block, n, ahead);
 }
 
 template <class T>
-void transpose_rows(const void* rows, int64_t count, int64_t size, float* y, int64_t stride) {
+void transpose_rows(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
+                    MemoryRange next) {
   const T* x = static_cast<const T*>(rows);
   const int64_t whole = (count + kProductColumns - 1) / kProductColumns * kProductColumns;
+  // A block of lanes by lanes asks for lanes / 2 times 2 lines at most, which is what float32 needs.
+  const int64_t blocks = whole / kLanes * ((size + kLanes - 1) / kLanes);
+  Ahead ahead(next, blocks * kLanes / 2, rows);
   for (int64_t j = 0; j < whole; j += kLanes) {
     for (int64_t i = 0; i < size; i += kLanes) {
       const T* from = x + j * size + i;
       float* to = y + i * stride + j;
+      for (int r = 0; r < kLanes; r += 2) ahead.step();
       V tile[kLanes];
       if (j + kLanes <= count && i + kLanes <= size) {
-#pragma GCC unroll 16
-        for (int r = 0; r < kLanes; ++r) tile[r] = load(from + r * size);
-        transpose(tile);
+        load_transposed(from, size, tile);
 #pragma GCC unroll 16
         for (int r = 0; r < kLanes; ++r) store(to + r * stride, tile[r]);
       } else {

@@ -64,32 +64,49 @@ struct Job {
   int32_t* unfinished = nullptr;  // per tile when split: pieces that are not done
 
   int64_t pieces(const Segment& s) const { return split ? pieces_of(int64_t{s.position} + s.n) : 1; }
-  void work(int64_t worker);
-  void run_item(int64_t item, const TileScratch& scratch);
 };
 
-// A tile, found in its segment.
+// What an item is: a tile in its segment, and a piece of its context or all of them.
 struct Place {
   TileRows tile;
   CacheHead cache;
   int64_t offset;  // of the first query vector in q and y
+  int64_t piece;
+  int64_t number;  // of the tile, over all segments
+  int64_t result;  // of the tile's first piece, likewise
 };
 
-Place place(const Job& job, const Segment& s, int64_t index) {
+Place place(const Job& job, int64_t item) {
   const AttentionShape& shape = job.call.shape;
+  int64_t number = 0;
+  int64_t result = 0;
+  const Segment* s = job.segments.data();
+  for (;; ++s) {
+    const int64_t tiles = job.cut.tiles(shape, s->n);
+    const int64_t here = tiles * job.pieces(*s);
+    if (item < here) break;
+    item -= here;
+    number += tiles;
+    result += here;
+  }
+  const int64_t pieces = job.pieces(*s);
+  const int64_t index = item / pieces;
   const int64_t per_rows = job.cut.tiles_per_rows(shape);
   // Later rows see more positions: hand those out first, so that threads end together.
-  const int64_t end = s.n - index / per_rows * job.cut.rows_per_tile;
+  const int64_t end = s->n - index / per_rows * job.cut.rows_per_tile;
   const int64_t begin = std::max<int64_t>(0, end - job.cut.rows_per_tile);
   const int64_t kv_head = index % per_rows / job.cut.tiles_per_group;
   const int64_t head = index % job.cut.tiles_per_group * job.cut.heads_per_tile;  // within the group
   const int64_t heads = std::min(job.cut.heads_per_tile, job.cut.group - head);
   const int64_t bytes =
-      (s.slot * shape.kv_heads + kv_head) * shape.length * shape.d * (job.call.is_half ? 2 : 4);
-  return {{end - begin, heads, s.position + begin},
+      (s->slot * shape.kv_heads + kv_head) * shape.length * shape.d * (job.call.is_half ? 2 : 4);
+  return {{end - begin, heads, s->position + begin},
           {static_cast<const uint8_t*>(job.call.keys) + bytes,
            static_cast<const uint8_t*>(job.call.values) + bytes, job.call.is_half, shape.d},
-          ((s.row0 + begin) * shape.heads + kv_head * job.cut.group + head) * shape.d};
+          ((s->row0 + begin) * shape.heads + kv_head * job.cut.group + head) * shape.d,
+          item % pieces,
+          number + index,
+          result + index * pieces};
 }
 
 void load_queries(const Job& job, const Place& p, float* to) {
@@ -112,47 +129,54 @@ void store_result(const Job& job, const Place& p, const Partial& total) {
   }
 }
 
-void Job::run_item(int64_t item, const TileScratch& scratch) {
-  const int64_t d = call.shape.d;
-  int64_t tile = 0;     // of all segments
-  int64_t partial = 0;  // likewise
-  const Segment* s = segments.data();
-  for (;; ++s) {
-    const int64_t tiles = cut.tiles(call.shape, s->n);
-    if (item < tiles * pieces(*s)) break;
-    item -= tiles * pieces(*s);
-    tile += tiles;
-    partial += tiles * pieces(*s);
+// All pieces of a tile.
+void run_tile(const Job& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
+  const int64_t pieces = pieces_of(p.tile.positions());
+  for (int64_t i = 0; i < pieces; ++i) {
+    attend_piece(job.kernels, p.cache, p.tile, i, scratch, i == 0 ? scratch.total : scratch.piece,
+                 i + 1 < pieces ? first_step(p.cache, p.tile, i + 1) : then);
+    if (i > 0) join_piece(job.kernels, p.tile, p.cache.d, i, scratch.total, scratch.piece);
   }
-  const int64_t index = item / pieces(*s);
-  const Place p = place(*this, *s, index);
-  load_queries(*this, p, scratch.queries);
-  if (!split) {
-    attend_piece(kernels, p.cache, p.tile, 0, scratch, scratch.total);
-    for (int64_t i = 1; i < pieces_of(p.tile.positions()); ++i) {
-      attend_piece(kernels, p.cache, p.tile, i, scratch, scratch.piece);
-      join_piece(kernels, p.tile, d, i, scratch.total, scratch.piece);
-    }
-    store_result(*this, p, scratch.total);
-    return;
-  }
-  const auto result = [&](int64_t i) {
-    const int64_t floats = Partial::floats(cut.vectors(), d);
-    return Partial::at(partials + (partial + index * pieces(*s) + i) * floats, cut.vectors(), d);
-  };
-  attend_piece(kernels, p.cache, p.tile, item % pieces(*s), scratch, result(item % pieces(*s)));
-  // Whoever ends a tile's last piece joins them.
-  std::atomic_ref<int32_t> left(unfinished[tile + index]);
-  if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  for (int64_t i = 1; i < pieces_of(p.tile.positions()); ++i)
-    join_piece(kernels, p.tile, d, i, result(0), result(i));
-  store_result(*this, p, result(0));
+  store_result(job, p, scratch.total);
 }
 
-void Job::work(int64_t worker) {
+// One piece of a tile. Whoever ends the last one joins them.
+void run_piece(const Job& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
+  const int64_t d = p.cache.d;
+  const int64_t vectors = job.cut.vectors();
+  const auto result = [&](int64_t i) {
+    return Partial::at(job.partials + (p.result + i) * Partial::floats(vectors, d), vectors, d);
+  };
+  attend_piece(job.kernels, p.cache, p.tile, p.piece, scratch, result(p.piece), then);
+  const std::atomic_ref<int32_t> left(job.unfinished[p.number]);
+  if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  for (int64_t i = 1; i < pieces_of(p.tile.positions()); ++i) {
+    join_piece(job.kernels, p.tile, d, i, result(0), result(i));
+  }
+  store_result(job, p, result(0));
+}
+
+// A thread takes its next item before it works on one, to know what it will read then.
+void work(Job& job, int64_t worker) {
+  const AttentionShape& shape = job.call.shape;
   const TileScratch scratch =
-      TileScratch::at(thread_scratch + worker * thread_floats(call.shape), cut.vectors(), call.shape.d);
-  for (int64_t item = next++; item < items; item = next++) run_item(item, scratch);
+      TileScratch::at(job.thread_scratch + worker * thread_floats(shape), job.cut.vectors(), shape.d);
+  int64_t item = job.next++;
+  if (item >= job.items) return;
+  Place now = place(job, item);
+  while (item < job.items) {
+    item = job.next++;
+    const Place later = item < job.items ? place(job, item) : now;
+    const MemoryRange then =
+        item < job.items ? first_step(later.cache, later.tile, later.piece) : MemoryRange{};
+    load_queries(job, now, scratch.queries);
+    if (job.split) {
+      run_piece(job, now, scratch, then);
+    } else {
+      run_tile(job, now, scratch, then);
+    }
+    now = later;
+  }
 }
 
 }  // namespace
@@ -192,7 +216,7 @@ void attend(const VectorKernels& kernels, const AttentionCall& call, std::span<c
   }
   // One captured pointer fits into std::function without memory from the heap.
   pool.parallel_for(std::min<int64_t>(threads, job.items), 1, [&job](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) job.work(i);
+    for (int64_t i = begin; i < end; ++i) work(job, i);
   });
 }
 

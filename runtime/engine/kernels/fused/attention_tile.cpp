@@ -1,6 +1,7 @@
 #include "kernels/fused/attention_tile.h"
 
 #include <cstring>
+#include <utility>
 
 namespace mllm::fused {
 namespace {
@@ -17,15 +18,16 @@ const void* row(const void* cache, const CacheHead& head, int64_t position) {
   return static_cast<const uint8_t*>(cache) + position * head.d * (head.is_half ? 2 : 4);
 }
 
-struct Bytes {
-  const void* data;
-  int64_t size;
-};
+// The step at position j of a piece that ends at `end`; empty behind it.
+MemoryRange step_at(const void* cache, const CacheHead& head, int64_t j, int64_t end) {
+  const int64_t rows = std::min(end - j, kStep);
+  if (rows <= 0) return {};
+  return {row(cache, head, j), rows * head.d * (head.is_half ? 2 : 4)};
+}
 
-// The step at position j of a piece that ends at `end`; nothing behind it.
-Bytes step_at(const void* cache, const CacheHead& head, int64_t j, int64_t end) {
-  const int64_t rows = std::clamp<int64_t>(end - j, 0, kStep);
-  return {row(cache, head, rows > 0 ? j : 0), rows * head.d * (head.is_half ? 2 : 4)};
+std::pair<MemoryRange, MemoryRange> halves(const MemoryRange& range) {
+  const int64_t half = range.bytes / 2;
+  return {{range.data, half}, {static_cast<const uint8_t*>(range.data) + half, range.bytes - half}};
 }
 
 void scores_of(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile, int64_t begin,
@@ -34,12 +36,12 @@ void scores_of(const VectorKernels& kernels, const CacheHead& cache, const TileR
   for (int64_t j = begin; j < end; j += kStep) {
     const int64_t count = std::min(kStep, end - j);
     const int64_t first = tile.first_seeing(j) * tile.heads;
-    const Bytes next = j + count < end ? step_at(cache.keys, cache, j + count, end)
-                                       : step_at(cache.values, cache, begin, end);
-    transpose(row(cache.keys, cache, j), count, cache.d, scratch.step, kStep);
+    const auto [first_half, second_half] = halves(j + count < end ? step_at(cache.keys, cache, j + count, end)
+                                                                  : step_at(cache.values, cache, begin, end));
+    transpose(row(cache.keys, cache, j), count, cache.d, scratch.step, kStep, first_half);
     kernels.product({scratch.queries + first * cache.d, scratch.step,
                      scratch.scores + first * kScoresStride + j - begin, tile.vectors() - first,
-                     padded(count), cache.d, cache.d, kStep, kScoresStride, false, next.data, next.size});
+                     padded(count), cache.d, cache.d, kStep, kScoresStride, false, second_half});
   }
 }
 
@@ -66,18 +68,19 @@ const float* widen(const VectorKernels& kernels, const CacheHead& cache, int64_t
 }
 
 void weighted_values(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile,
-                     int64_t begin, int64_t end, const TileScratch& scratch, float* sums) {
+                     int64_t begin, int64_t end, const TileScratch& scratch, float* sums,
+                     const MemoryRange& then) {
   const int64_t stride = padded(cache.d);
   for (int64_t j = begin; j < end; j += kStep) {
     const int64_t count = std::min(kStep, end - j);
-    const Bytes next = step_at(cache.values, cache, j + count, end);
+    const MemoryRange next = j + count < end ? step_at(cache.values, cache, j + count, end) : then;
     const float* values = widen(kernels, cache, j, count, scratch.step);
     // Positions [from, to) of this step for the rows [row0, row1).
     const auto add = [&](int64_t row0, int64_t row1, int64_t from, int64_t to) {
       const int64_t first = row0 * tile.heads;
       kernels.product({scratch.scores + first * kScoresStride + j - begin + from, values + from * stride,
                        sums + first * stride, (row1 - row0) * tile.heads, stride, to - from, kScoresStride,
-                       stride, stride, j + from > begin, next.data, row1 == tile.rows ? next.size : 0});
+                       stride, stride, j + from > begin, row1 == tile.rows ? next : MemoryRange{}});
     };
     // Rows on the diagonal: what all rows of a group see together, then the rest of each row alone.
     const int64_t all = tile.first_seeing(j + count - 1);
@@ -110,7 +113,7 @@ TileScratch TileScratch::at(float* memory, int64_t vectors, int64_t d) {
 }
 
 void attend_piece(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile, int64_t index,
-                  const TileScratch& scratch, const Partial& result) {
+                  const TileScratch& scratch, const Partial& result, const MemoryRange& then) {
   const int64_t begin = index * kPiece;
   const int64_t end = std::min(begin + kPiece, tile.positions());
   if (begin >= end) return;
@@ -121,7 +124,11 @@ void attend_piece(const VectorKernels& kernels, const CacheHead& cache, const Ti
       kernels.softmax(scratch.scores + i * kScoresStride, count, result.states + i);
     }
   }
-  weighted_values(kernels, cache, tile, begin, end, scratch, result.sums);
+  weighted_values(kernels, cache, tile, begin, end, scratch, result.sums, then);
+}
+
+MemoryRange first_step(const CacheHead& cache, const TileRows& tile, int64_t index) {
+  return step_at(cache.keys, cache, index * kPiece, tile.positions());
 }
 
 void join_piece(const VectorKernels& kernels, const TileRows& tile, int64_t d, int64_t index,

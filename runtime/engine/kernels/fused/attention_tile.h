@@ -80,9 +80,13 @@ struct TileScratch {
   static TileScratch at(float* memory, int64_t vectors, int64_t d);
 };
 
-// The sums of `tile` over piece `index` alone. Rows that do not see it are left as they are.
+// What attend_piece reads first.
+MemoryRange first_step(const CacheHead& cache, const TileRows& tile, int64_t index);
+
+// The sums of `tile` over piece `index` alone. Rows that do not see it are left as they are. `then` is what
+// will be read afterwards.
 void attend_piece(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile, int64_t index,
-                  const TileScratch& scratch, const Partial& result);
+                  const TileScratch& scratch, const Partial& result, const MemoryRange& then);
 
 // total, of the pieces before `index`, takes in that piece.
 void join_piece(const VectorKernels& kernels, const TileRows& tile, int64_t d, int64_t index,

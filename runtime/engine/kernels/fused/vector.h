@@ -24,6 +24,13 @@ struct LinearBlock {
   int64_t y_stride;
 };
 
+// What the caller is going to read from memory: a kernel that gets this brings it to the cache while it
+// computes.
+struct MemoryRange {
+  const void* data = nullptr;
+  int64_t bytes = 0;
+};
+
 // A small product of matrices: c[r][j] = sum over i of a[r][i] * b[i][j], or c + that sum, i ascending. n is
 // a multiple of kProductColumns, to which whoever makes b and c pads them.
 struct ProductBlock {
@@ -37,9 +44,7 @@ struct ProductBlock {
   int64_t b_stride;
   int64_t c_stride;
   bool accumulate;
-  // What the caller reads next, brought to the cache meanwhile.
-  const void* next;
-  int64_t next_bytes;
+  MemoryRange next;
 };
 inline constexpr int64_t kProductColumns = 16;  // the lanes of the widest instruction set
 
@@ -81,8 +86,10 @@ struct VectorKernels {
 
   void (*product)(const ProductBlock&);
   // y[i * stride + j] = rows[j * size + i], and 0 for j from count to the next multiple of kProductColumns
-  void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride);
-  void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride);
+  void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
+                        MemoryRange next);
+  void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
+                        MemoryRange next);
   // scores[j] = e^(scores[j] - maximum), j < count; scores are overwritten up to a multiple of
   // kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum are 0.
   void (*softmax)(float* scores, int64_t count, SoftmaxState* state);

@@ -105,6 +105,12 @@ inline void transpose(V* r) {
     r[c] = low;
   }
 }
+template <class T>
+inline void load_transposed(const T* rows, int64_t stride, V* out) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kLanes; ++r) out[r] = load(rows + r * stride);
+  transpose(out);
+}
 
 }  // namespace
 }  // namespace mllm

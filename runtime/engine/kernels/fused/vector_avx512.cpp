@@ -123,6 +123,49 @@ inline void transpose(V* r) {
     r[12 + c] = _mm512_shuffle_f32x4(odd_low, odd_high, 0xdd);
   }
 }
+inline void load_transposed(const float* rows, int64_t stride, V* out) {
+#pragma GCC unroll 16
+  for (int r = 0; r < kLanes; ++r) out[r] = load(rows + r * stride);
+  transpose(out);
+}
+// Halves are turned as they are: half as many shuffles.
+inline void load_transposed(const uint16_t* rows, int64_t stride, V* out) {
+  __m512i r[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    const auto* low = reinterpret_cast<const __m256i*>(rows + i * stride);
+    const auto* high = reinterpret_cast<const __m256i*>(rows + (i + 8) * stride);
+    r[i] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(low)), _mm256_loadu_si256(high), 1);
+  }
+  __m512i s[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    s[i] = _mm512_unpacklo_epi16(r[i], r[i + 1]);
+    s[i + 1] = _mm512_unpackhi_epi16(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = _mm512_unpacklo_epi32(s[i], s[i + 2]);
+    r[i + 1] = _mm512_unpackhi_epi32(s[i], s[i + 2]);
+    r[i + 2] = _mm512_unpacklo_epi32(s[i + 1], s[i + 3]);
+    r[i + 3] = _mm512_unpackhi_epi32(s[i + 1], s[i + 3]);
+  }
+  // Now r[i] and r[4 + i] hold columns 2i and 2i + 1 of rows 0-3, 8-11 and 4-7, 12-15. Joined, a column c is
+  // in 128-bit lanes 0 and 2, and column c + 8 in lanes 1 and 3.
+  alignas(64) uint16_t columns[8][2 * kLanes];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512i even = _mm512_unpacklo_epi64(r[i], r[4 + i]);
+    const __m512i odd = _mm512_unpackhi_epi64(r[i], r[4 + i]);
+    _mm512_store_si512(columns[2 * i], _mm512_shuffle_i64x2(even, even, _MM_SHUFFLE(3, 1, 2, 0)));
+    _mm512_store_si512(columns[2 * i + 1], _mm512_shuffle_i64x2(odd, odd, _MM_SHUFFLE(3, 1, 2, 0)));
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) {
+    out[i] = load(columns[i]);
+    out[i + 8] = load(columns[i] + kLanes);
+  }
+}
 
 }  // namespace
 }  // namespace mllm

@@ -96,6 +96,11 @@ inline void transpose(V* r) {
     }
   }
 }
+template <class T>
+inline void load_transposed(const T* rows, int64_t stride, V* out) {
+  for (int r = 0; r < kLanes; ++r) out[r] = load(rows + r * stride);
+  transpose(out);
+}
 
 }  // namespace
 }  // namespace mllm
