@@ -62,18 +62,6 @@ struct VectorKernels {
   void (*linear_i8)(const LinearBlock&);
 
   float (*dot)(const float* a, const float* b, int64_t size);
-  // y[i] = y[i] * factor
-  void (*scale)(float* y, float factor, int64_t size);
-  // scores[j] = factor * dot(query, keys + j * stride), j < count
-  void (*scores_f32)(const float* query, const void* keys, int64_t stride, int64_t count, int64_t size,
-                     float factor, float* scores);
-  void (*scores_f16)(const float* query, const void* keys, int64_t stride, int64_t count, int64_t size,
-                     float factor, float* scores);
-  // y[i] += sum over j of weights[j] * values[j * stride + i], j ascending
-  void (*accumulate_f32)(float* y, const float* weights, const void* values, int64_t stride, int64_t count,
-                         int64_t size);
-  void (*accumulate_f16)(float* y, const float* weights, const void* values, int64_t stride, int64_t count,
-                         int64_t size);
   void (*to_f16)(const float* x, uint16_t* y, int64_t size);  // rounded to nearest even
   void (*from_f16)(const uint16_t* x, float* y, int64_t size);
 
