@@ -1,9 +1,6 @@
-#include <algorithm>
-#include <cmath>
-
-#include "kernels/fused/elementwise.h"
 #include "kernels/fused/operators.h"
 #include "kernels/fused/rows.h"
+#include "kernels/fused/vector.h"
 
 namespace mllm::fused {
 namespace {
@@ -19,7 +16,7 @@ std::vector<TensorType> infer(const OpArgs& args) {
 
 // The rows that exist stand one after another, so elementwise work sees one long vector.
 template <class Body>
-void for_elements(const OpArgs& args, const RunContext& context, int64_t grain, const Body& body) {
+void for_pieces(const OpArgs& args, const RunContext& context, int64_t grain, const Body& body) {
   const Node& node = args.node();
   const auto* a = context.in(node, 0).as<const float>();
   const auto* b = context.in(node, 1).as<const float>();
@@ -30,20 +27,16 @@ void for_elements(const OpArgs& args, const RunContext& context, int64_t grain, 
 }
 
 void run_swiglu(const OpArgs& args, const RunContext& context) {
-  for_elements(args, context, kSwigluGrain, gate_vector);
+  for_pieces(args, context, kSwigluGrain, vector_kernels().swiglu);
 }
 
 void run_add(const OpArgs& args, const RunContext& context) {
-  for_elements(args, context, kAddGrain, [](const float* a, const float* b, float* y, int64_t size) {
+  for_pieces(args, context, kAddGrain, [](const float* a, const float* b, float* y, int64_t size) {
     for (int64_t i = 0; i < size; ++i) y[i] = a[i] + b[i];
   });
 }
 
 }  // namespace
-
-void gate_vector(const float* gate, const float* up, float* y, int64_t size) {
-  for (int64_t i = 0; i < size; ++i) y[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
-}
 
 Operator swiglu_operator() {
   return {"fused.SwiGLU", infer, run_swiglu};

@@ -11,9 +11,6 @@ namespace mllm::fused {
 // y = x / sqrt(mean(x^2) + eps) * gamma, gamma [features] float16 or float32 (Zhang and Sennrich, 2019).
 void rms_normalize(const float* x, const Tensor& gamma, float eps, float* y);
 
-// y = silu(gate) * up (Shazeer, 2020). y may be one of the operands.
-void gate_vector(const float* gate, const float* up, float* y, int64_t size);
-
 }  // namespace mllm::fused
 
 #endif  // MINDIR_LLM_KERNELS_FUSED_ELEMENTWISE_H_

@@ -61,8 +61,11 @@ Tensor run(const char* name, const std::vector<Tensor>& operands,
                                             : allocate(type.dtype, type.dims));
   graph.nodes.push_back(node);
   ThreadPool pool(threads);
-  RunContext context{graph, tensors, pool, kSegments, kRows, nullptr};
-  op->run(OpArgs(graph, graph.nodes[0]), context);
+  const OpArgs args(graph, graph.nodes[0]);
+  const size_t scratch_bytes = op->scratch_bytes ? op->scratch_bytes(args, threads) : 0;
+  const Tensor scratch = allocate(DType::UInt8, {static_cast<int64_t>(scratch_bytes)});
+  RunContext context{graph, tensors, pool, kSegments, kRows, scratch.data};
+  op->run(args, context);
   return tensors.back();
 }
 

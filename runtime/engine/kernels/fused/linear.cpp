@@ -6,6 +6,7 @@
 #include "kernels/fused/linear_operands.h"
 #include "kernels/fused/operators.h"
 #include "kernels/fused/rows.h"
+#include "kernels/fused/vector.h"
 #include "kernels/matmul/packed_matrix.h"
 
 namespace mllm::fused {
@@ -237,8 +238,8 @@ void run(const OpArgs& args, const RunContext& context) {
         r.panel(1, j, activations, kernels, integers, more, scratch, nullptr, more, kPanelColumns);
         float* y = context.out(node, 0).as<float>() + n0;
         for (int64_t row = 0; row < r.rows; ++row) {
-          gate_vector(sums + row * kPanelColumns, more + row * kPanelColumns, y + row * n,
-                      std::min(kPanelColumns, n - n0));
+          vector_kernels().swiglu(sums + row * kPanelColumns, more + row * kPanelColumns, y + row * n,
+                                  std::min(kPanelColumns, n - n0));
         }
         continue;
       }

@@ -11,26 +11,64 @@ namespace mllm {
 
 enum class Isa;
 
+// What the caller is going to read from memory: a kernel that gets this brings it to the cache while it
+// computes.
+struct MemoryRange {
+  const void* data = nullptr;
+  int64_t bytes = 0;
+};
+
+// A small product of matrices: c[r][j] = sum over i of a[r][i] * b[i][j], or c + that sum, i ascending. n is
+// a multiple of kProductColumns, to which whoever makes b and c pads them.
+struct ProductBlock {
+  const float* a;
+  const float* b;
+  float* c;
+  int64_t rows;
+  int64_t n;
+  int64_t k;
+  int64_t a_stride;
+  int64_t b_stride;
+  int64_t c_stride;
+  bool accumulate;
+  MemoryRange next;
+};
+inline constexpr int64_t kProductColumns = 16;  // the lanes of the widest instruction set
+
+// Of a set of scores: the greatest, and the sum of exp(score - maximum).
+struct SoftmaxState {
+  float maximum;
+  float sum;
+};
+
 // Every sum adds in an order that depends on its length alone, so that a result is the same whatever is
 // computed beside it. Vectors need no alignment beyond that of their elements.
 struct VectorKernels {
   float (*dot)(const float* a, const float* b, int64_t size);
-  // y[i] = y[i] * factor
-  void (*scale)(float* y, float factor, int64_t size);
   // y[i] = a[i] * factor * b[i]; y may be b
   void (*multiply)(const float* a, float factor, const float* b, float* y, int64_t size);
-  // scores[j] = factor * dot(query, keys + j * stride), j < count
-  void (*scores_f32)(const float* query, const void* keys, int64_t stride, int64_t count, int64_t size,
-                     float factor, float* scores);
-  void (*scores_f16)(const float* query, const void* keys, int64_t stride, int64_t count, int64_t size,
-                     float factor, float* scores);
-  // y[i] += sum over j of weights[j] * values[j * stride + i], j ascending
-  void (*accumulate_f32)(float* y, const float* weights, const void* values, int64_t stride, int64_t count,
-                         int64_t size);
-  void (*accumulate_f16)(float* y, const float* weights, const void* values, int64_t stride, int64_t count,
-                         int64_t size);
   void (*to_f16)(const float* x, uint16_t* y, int64_t size);  // rounded to nearest even
   void (*from_f16)(const uint16_t* x, float* y, int64_t size);
+
+  // y[i] = e^x[i], within 1.01 units in the last place; 0 for results below 1.2e-38
+  void (*exp)(const float* x, float* y, int64_t size);
+  // y[i] = gate[i] / (1 + e^-gate[i]) * up[i]
+  void (*swiglu)(const float* gate, const float* up, float* y, int64_t size);
+  // y[i] = x[i] * factor
+  void (*scale_to)(const float* x, float factor, float* y, int64_t size);
+
+  void (*product)(const ProductBlock&);
+  // y[i * stride + j] = rows[j * size + i], and 0 for j from count to the next multiple of kProductColumns
+  void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
+                        MemoryRange next);
+  void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
+                        MemoryRange next);
+  // scores[j] = e^(scores[j] - maximum), j < count; scores are overwritten up to a multiple of
+  // kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum are 0.
+  void (*softmax)(float* scores, int64_t count, SoftmaxState* state);
+  // Sums y of weighted vectors take in those of another set of scores. size is a multiple of kProductColumns.
+  void (*softmax_merge)(float* y, SoftmaxState* state, const float* x, const SoftmaxState* other,
+                        int64_t size);
 };
 
 const VectorKernels& generic_kernels();

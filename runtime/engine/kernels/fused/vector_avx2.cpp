@@ -9,6 +9,8 @@ namespace {
 
 using V = __m256;
 constexpr int64_t kLanes = 8;
+constexpr int kProductRows = 6;  // 6 x 2 accumulators, 2 vectors of b, 1 number of a
+constexpr int kProductVectors = 2;
 
 inline V splat(float f) {
   return _mm256_set1_ps(f);
@@ -55,6 +57,55 @@ inline float sum(V v) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+inline V add(V a, V b) {
+  return _mm256_add_ps(a, b);
+}
+inline V sub(V a, V b) {
+  return _mm256_sub_ps(a, b);
+}
+inline V div(V a, V b) {
+  return _mm256_div_ps(a, b);
+}
+inline V max(V a, V b) {
+  return _mm256_max_ps(a, b);
+}
+inline float highest(V v) {
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+inline V where_less(V a, V b, V yes, V no) {
+  return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+inline V add_exponent(V p, V t) {
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(_mm256_castps_si256(p), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+}
+inline void transpose(V* r) {
+#pragma GCC unroll 2
+  for (int g = 0; g < 8; g += 4) {
+    const V a = _mm256_unpacklo_ps(r[g], r[g + 1]);
+    const V b = _mm256_unpackhi_ps(r[g], r[g + 1]);
+    const V c = _mm256_unpacklo_ps(r[g + 2], r[g + 3]);
+    const V d = _mm256_unpackhi_ps(r[g + 2], r[g + 3]);
+    r[g] = _mm256_shuffle_ps(a, c, 0x44);
+    r[g + 1] = _mm256_shuffle_ps(a, c, 0xee);
+    r[g + 2] = _mm256_shuffle_ps(b, d, 0x44);
+    r[g + 3] = _mm256_shuffle_ps(b, d, 0xee);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const V low = _mm256_permute2f128_ps(r[c], r[4 + c], 0x20);
+    r[4 + c] = _mm256_permute2f128_ps(r[c], r[4 + c], 0x31);
+    r[c] = low;
+  }
+}
+template <class T>
+inline void load_transposed(const T* rows, int64_t stride, V* out) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kLanes; ++r) out[r] = load(rows + r * stride);
+  transpose(out);
 }
 
 }  // namespace

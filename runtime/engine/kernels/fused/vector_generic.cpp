@@ -8,7 +8,10 @@ namespace mllm {
 namespace {
 
 typedef float V __attribute__((vector_size(16)));
+typedef uint32_t Bits __attribute__((vector_size(16)));
 constexpr int64_t kLanes = 4;
+constexpr int kProductRows = 4;
+constexpr int kProductVectors = 2;
 
 inline V splat(float f) {
   return V{f, f, f, f};
@@ -50,6 +53,48 @@ inline V mul(V a, V b) {
 }
 inline float sum(V v) {
   return (v[0] + v[2]) + (v[1] + v[3]);
+}
+inline V add(V a, V b) {
+  return a + b;
+}
+inline V sub(V a, V b) {
+  return a - b;
+}
+inline V div(V a, V b) {
+  return a / b;
+}
+inline V where_less(V a, V b, V yes, V no) {
+  return a < b ? yes : no;
+}
+inline V max(V a, V b) {
+  return where_less(b, a, a, b);
+}
+inline float highest(V v) {
+  float best = v[0];
+  for (int i = 1; i < kLanes; ++i) best = v[i] > best ? v[i] : best;
+  return best;
+}
+inline V add_exponent(V p, V t) {
+  Bits a, b;
+  std::memcpy(&a, &p, sizeof(a));
+  std::memcpy(&b, &t, sizeof(b));
+  a += b << 23;
+  std::memcpy(&p, &a, sizeof(p));
+  return p;
+}
+inline void transpose(V* r) {
+  for (int i = 0; i < kLanes; ++i) {
+    for (int j = 0; j < i; ++j) {
+      const float x = r[i][j];
+      r[i][j] = r[j][i];
+      r[j][i] = x;
+    }
+  }
+}
+template <class T>
+inline void load_transposed(const T* rows, int64_t stride, V* out) {
+  for (int r = 0; r < kLanes; ++r) out[r] = load(rows + r * stride);
+  transpose(out);
 }
 
 }  // namespace

@@ -2,7 +2,10 @@
 #include "kernels/fused/vector.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -47,83 +50,177 @@ std::vector<W> weights(size_t size, unsigned seed) {
   for (const float x : random_floats(size, seed)) {
     if constexpr (std::is_same_v<W, uint16_t>)
       out.push_back(float_to_half(x));
-    else if constexpr (std::is_same_v<W, int8_t>)
-      out.push_back(static_cast<int8_t>(std::clamp(x * 60, -127.f, 127.f)));
     else
       out.push_back(x);
   }
   return out;
 }
 
-template <class W>
-void check_linear(void (*linear)(const LinearBlock&), double unit) {
-  for (const int64_t k : {1, 7, 16, 64, 77}) {
-    for (const int64_t n : {1, 4, 9}) {
-      const auto w = weights<W>(static_cast<size_t>(n * k), 1);
-      const auto scale = random_floats(static_cast<size_t>(n), 2);
-      const auto bias = random_floats(static_cast<size_t>(n), 3);
-      const int64_t most = 17;
-      const auto x = random_floats(static_cast<size_t>(most * k), 4);
-      std::vector<float> first;  // the rows one at a time
-      for (const int64_t rows : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{5}, int64_t{6}, most}) {
-        std::vector<float> y(static_cast<size_t>(rows * n));
-        linear({x.data(), w.data(), scale.data(), bias.data(), y.data(), rows, n, k, n});
-        for (int64_t r = 0; r < rows; ++r) {
-          std::vector<float> alone(static_cast<size_t>(n));
-          linear({x.data() + r * k, w.data(), scale.data(), bias.data(), alone.data(), 1, n, k, n});
-          for (int64_t c = 0; c < n; ++c) {
-            double sum = 0;
-            for (int64_t i = 0; i < k; ++i) sum += double{x[r * k + i]} * double{value(w[c * k + i])};
-            const float got = y[static_cast<size_t>(r * n + c)];
-            CHECK_NEAR(got, sum * scale[c] + bias[c], tolerance(k) * unit * (1 + std::abs(scale[c])));
-            // Exactly the same whatever else is in the block.
-            CHECK_EQ(got, alone[static_cast<size_t>(c)]);
+TEST(product) {
+  for_each_isa([](const VectorKernels& kernels) {
+    for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 13}) {
+      for (const int64_t n : {16, 64, 80}) {
+        for (const int64_t k : {1, 7, 64}) {
+          const int64_t a_stride = k + 3;
+          const int64_t b_stride = n + 16;
+          const auto a = random_floats(static_cast<size_t>(rows * a_stride), 5);
+          const auto b = random_floats(static_cast<size_t>(k * b_stride), 6);
+          const auto before = random_floats(static_cast<size_t>(rows * b_stride), 7);
+          for (const bool accumulate : {false, true}) {
+            auto c = before;
+            kernels.product({a.data(),
+                             b.data(),
+                             c.data(),
+                             rows,
+                             n,
+                             k,
+                             a_stride,
+                             b_stride,
+                             b_stride,
+                             accumulate,
+                             {b.data(), 4096}});
+            for (int64_t r = 0; r < rows; ++r) {
+              for (int64_t j = 0; j < b_stride; ++j) {
+                const auto at = static_cast<size_t>(r * b_stride + j);
+                double sum = accumulate || j >= n ? before[at] : 0;
+                for (int64_t i = 0; i < k && j < n; ++i)
+                  sum += double{a[r * a_stride + i]} * b[i * b_stride + j];
+                CHECK_NEAR(c[at], sum, tolerance(k));
+              }
+            }
           }
         }
-        linear({x.data(), w.data(), nullptr, nullptr, y.data(), rows, n, k, n});
-        CHECK(std::isfinite(y[0]));
+      }
+    }
+  });
+}
+
+template <class T>
+void check_transpose(decltype(VectorKernels::transpose_f32) transpose) {
+  for (const int64_t count : {1, 4, 15, 16, 50, 64}) {
+    for (const int64_t size : {1, 5, 16, 64, 83}) {
+      const auto x = weights<T>(static_cast<size_t>(count * size), 6);
+      std::vector<float> y(static_cast<size_t>(size * 64), 1e9f);
+      transpose(x.data(), count, size, y.data(), 64, {x.data(), 100});
+      const int64_t padded = (count + kProductColumns - 1) / kProductColumns * kProductColumns;
+      for (int64_t i = 0; i < size; ++i) {
+        for (int64_t j = 0; j < 64; ++j) {
+          const float want = j < count    ? value(x[static_cast<size_t>(j * size + i)])
+                             : j < padded ? 0.0f
+                                          : 1e9f;
+          CHECK_EQ(y[static_cast<size_t>(i * 64 + j)], want);
+        }
       }
     }
   }
 }
 
-TEST(linear) {
+TEST(transpose) {
   for_each_isa([](const VectorKernels& kernels) {
-    check_linear<float>(kernels.linear_f32, 1);
-    check_linear<uint16_t>(kernels.linear_f16, 1);
-    check_linear<int8_t>(kernels.linear_i8, 60);
+    check_transpose<float>(kernels.transpose_f32);
+    check_transpose<uint16_t>(kernels.transpose_f16);
   });
 }
 
-template <class W>
-void check_attention(decltype(VectorKernels::scores_f32) scores,
-                     decltype(VectorKernels::accumulate_f32) accumulate) {
-  for (const int64_t size : {2, 8, 16, 64, 80, 100}) {
-    const int64_t count = 11;
-    const int64_t stride = size + 3;
-    const auto q = random_floats(static_cast<size_t>(size), 5);
-    const auto cache = weights<W>(static_cast<size_t>(count * stride), 6);
-    std::vector<float> p(static_cast<size_t>(count));
-    scores(q.data(), cache.data(), stride, count, size, 0.5f, p.data());
-    std::vector<float> y = q;
-    accumulate(y.data(), p.data(), cache.data(), stride, count, size);
-    for (int64_t j = 0; j < count; ++j) {
-      double sum = 0;
-      for (int64_t i = 0; i < size; ++i) sum += double{q[i]} * double{value(cache[j * stride + i])};
-      CHECK_NEAR(p[j], 0.5 * sum, tolerance(size));
-    }
-    for (int64_t i = 0; i < size; ++i) {
-      double sum = q[i];
-      for (int64_t j = 0; j < count; ++j) sum += double{p[j]} * double{value(cache[j * stride + i])};
-      CHECK_NEAR(y[i], sum, tolerance(count) * 10);
-    }
+// A sample of all floats, the ends of the range in full.
+TEST(exp) {
+  std::vector<float> x;
+  for (uint64_t bits = 0; bits < uint64_t{1} << 32; bits += 9973) {
+    x.push_back(std::bit_cast<float>(static_cast<uint32_t>(bits)));
   }
+  for (const float end : {-87.33f, 88.722839f}) {
+    float f = end;
+    for (int i = 0; i < 500; ++i) x.push_back(f = std::nextafter(f, 0.0f));
+    f = end;
+    for (int i = 0; i < 500; ++i) x.push_back(f = std::nextafter(f, 2 * end));
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const float f : {0.0f, -0.0f, 1.0f, infinity, -infinity, std::nanf("")}) x.push_back(f);
+  std::vector<std::vector<float>> all;
+  for_each_isa([&](const VectorKernels& kernels) {
+    std::vector<float> y(x.size());
+    kernels.exp(x.data(), y.data(), static_cast<int64_t>(x.size()));
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double want = std::exp(double{x[i]});
+      if (std::isnan(x[i])) {
+        CHECK(std::isnan(y[i]));
+      } else if (x[i] < -87.33f) {
+        CHECK_EQ(y[i], 0.0f);
+      } else if (static_cast<float>(want) == infinity) {
+        CHECK_EQ(y[i], infinity);
+      } else {
+        CHECK_NEAR(y[i], want, 1.1 * std::ldexp(1.0, std::ilogb(want) - 23));
+      }
+    }
+    all.push_back(std::move(y));
+  });
+  // Those with an fma agree to the last bit.
+  for (size_t i = 2; i < all.size(); ++i) CHECK(std::memcmp(all[1].data(), all[i].data(), x.size() * 4) == 0);
 }
 
-TEST(attention_parts) {
+TEST(swiglu) {
   for_each_isa([](const VectorKernels& kernels) {
-    check_attention<float>(kernels.scores_f32, kernels.accumulate_f32);
-    check_attention<uint16_t>(kernels.scores_f16, kernels.accumulate_f16);
+    auto gate = random_floats(77, 1);
+    const auto up = random_floats(77, 2);
+    gate[3] = 200;
+    gate[4] = -200;
+    gate[5] = -88;
+    std::vector<float> y(77);
+    kernels.swiglu(gate.data(), up.data(), y.data(), 77);
+    for (size_t i = 0; i < y.size(); ++i) {
+      CHECK_NEAR(y[i], gate[i] / (1 + std::exp(-double{gate[i]})) * up[i],
+                 1e-6 * std::abs(gate[i] * up[i]) + 1e-30);
+    }
+  });
+}
+
+TEST(softmax) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for_each_isa([&](const VectorKernels& kernels) {
+    for (const size_t count : {1, 3, 16, 17, 64, 100, 256}) {
+      auto scores = random_floats(272, 3);
+      const auto x = scores;
+      SoftmaxState state;
+      kernels.softmax(scores.data(), static_cast<int64_t>(count), &state);
+      CHECK_EQ(state.maximum, *std::max_element(x.begin(), x.begin() + static_cast<int64_t>(count)));
+      double sum = 0;
+      for (size_t i = 0; i < count; ++i) {
+        const double want = std::exp(double{x[i]} - state.maximum);
+        CHECK_NEAR(scores[i], want, 2e-7);
+        sum += want;
+      }
+      CHECK_NEAR(state.sum, sum, 1e-6 * sum);
+      // Beyond the next multiple of 16 nothing is touched.
+      for (size_t i = (count + 15) / 16 * 16; i < 272; ++i) CHECK_EQ(scores[i], x[i]);
+    }
+    std::vector<float> scores(32, -infinity);
+    SoftmaxState state;
+    kernels.softmax(scores.data(), 20, &state);
+    CHECK_EQ(state.maximum, -infinity);
+    CHECK_EQ(state.sum, 0.0f);
+    scores.assign(32, 1.0f);
+    scores[9] = std::nanf("");
+    kernels.softmax(scores.data(), 20, &state);
+    CHECK(std::isnan(state.sum));
+  });
+}
+
+TEST(softmax_merge) {
+  for_each_isa([](const VectorKernels& kernels) {
+    for (const float other_maximum : {-3.0f, 2.5f}) {
+      const auto x = random_floats(48, 1);
+      auto y = random_floats(48, 2);
+      const auto before = y;
+      SoftmaxState state{0.5f, 3.0f};
+      const SoftmaxState other{other_maximum, 7.0f};
+      kernels.softmax_merge(y.data(), &state, x.data(), &other, 48);
+      const double maximum = std::max(0.5f, other_maximum);
+      const double a = std::exp(0.5 - maximum);
+      const double b = std::exp(other_maximum - maximum);
+      CHECK_EQ(state.maximum, static_cast<float>(maximum));
+      CHECK_NEAR(state.sum, 3 * a + 7 * b, 2e-6);
+      for (size_t i = 0; i < 48; ++i) CHECK_NEAR(y[i], before[i] * a + x[i] * b, 1e-6);
+    }
   });
 }
 
@@ -156,8 +253,8 @@ TEST(scale_and_dot) {
       double sum = 0;
       for (const float f : x) sum += double{f} * f;
       CHECK_NEAR(kernels.dot(x.data(), x.data(), size), sum, tolerance(size));
-      auto y = x;
-      kernels.scale(y.data(), 3.0f, size);
+      std::vector<float> y(x.size());
+      kernels.scale_to(x.data(), 3.0f, y.data(), size);
       for (int64_t i = 0; i < size; ++i)
         CHECK_EQ(y[static_cast<size_t>(i)], 3.0f * x[static_cast<size_t>(i)]);
     }

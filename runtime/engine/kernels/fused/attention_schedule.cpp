@@ -1,0 +1,223 @@
+#include "kernels/fused/attention_schedule.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "base/error.h"
+#include "kernels/fused/attention_tile.h"
+
+namespace mllm::fused {
+namespace {
+
+// Tiles are handed out one by one; with fewer than this per thread, the last ones leave threads waiting.
+constexpr int64_t kTilesPerThread = 4;
+// Memory for the results of pieces, in floats: 512 KB. Where it is not enough, tiles are not cut.
+constexpr int64_t kMostPartial = 128 * 1024;
+constexpr int64_t kFloatsPerLine = 16;
+
+// How rows and the query heads of a KV head are cut into tiles.
+struct Cut {
+  int64_t group;           // query heads per KV head
+  int64_t heads_per_tile;  // of one KV head
+  int64_t tiles_per_group;
+  int64_t rows_per_tile;
+
+  explicit Cut(const AttentionShape& shape) : group(shape.heads / shape.kv_heads) {
+    tiles_per_group = (group + kTileVectors - 1) / kTileVectors;
+    heads_per_tile = (group + tiles_per_group - 1) / tiles_per_group;
+    rows_per_tile = std::clamp<int64_t>(kTileVectors / heads_per_tile, 1, shape.rows);
+  }
+  int64_t vectors() const { return rows_per_tile * heads_per_tile; }
+  int64_t tiles_per_rows(const AttentionShape& shape) const { return shape.kv_heads * tiles_per_group; }
+  int64_t tiles(const AttentionShape& shape, int64_t rows) const {
+    return (rows + rows_per_tile - 1) / rows_per_tile * tiles_per_rows(shape);
+  }
+};
+
+int64_t thread_floats(const AttentionShape& shape) {
+  return round_up(TileScratch::floats(Cut(shape).vectors(), shape.d), kFloatsPerLine);
+}
+
+int64_t most_split_tiles(int threads) {
+  return kTilesPerThread * threads;
+}
+
+// Floats for the results of pieces, at most.
+int64_t partial_floats(const AttentionShape& shape, int threads) {
+  if (threads == 1) return 0;
+  const Cut cut(shape);
+  const int64_t tiles = std::min(most_split_tiles(threads), shape.rows * cut.tiles_per_rows(shape));
+  return std::min(kMostPartial, tiles * pieces_of(shape.length) * Partial::floats(cut.vectors(), shape.d));
+}
+
+// One call, seen by all threads.
+struct Job {
+  const VectorKernels& kernels;
+  const AttentionCall& call;
+  std::span<const Segment> segments;
+  Cut cut;
+  bool split = false;
+  int64_t items = 0;
+  std::atomic<int64_t> next{0};
+  float* thread_scratch = nullptr;
+  float* partials = nullptr;
+  int32_t* unfinished = nullptr;  // per tile when split: pieces that are not done
+
+  int64_t pieces(const Segment& s) const { return split ? pieces_of(int64_t{s.position} + s.n) : 1; }
+};
+
+// What an item is: a tile in its segment, and a piece of its context or all of them.
+struct Place {
+  TileRows tile;
+  CacheHead cache;
+  int64_t offset;  // of the first query vector in q and y
+  int64_t piece;
+  int64_t number;  // of the tile, over all segments
+  int64_t result;  // of the tile's first piece, likewise
+};
+
+Place place(const Job& job, int64_t item) {
+  const AttentionShape& shape = job.call.shape;
+  int64_t number = 0;
+  int64_t result = 0;
+  const Segment* s = job.segments.data();
+  for (;; ++s) {
+    const int64_t tiles = job.cut.tiles(shape, s->n);
+    const int64_t here = tiles * job.pieces(*s);
+    if (item < here) break;
+    item -= here;
+    number += tiles;
+    result += here;
+  }
+  const int64_t pieces = job.pieces(*s);
+  const int64_t index = item / pieces;
+  const int64_t per_rows = job.cut.tiles_per_rows(shape);
+  // Later rows see more positions: hand those out first, so that threads end together.
+  const int64_t end = s->n - index / per_rows * job.cut.rows_per_tile;
+  const int64_t begin = std::max<int64_t>(0, end - job.cut.rows_per_tile);
+  const int64_t kv_head = index % per_rows / job.cut.tiles_per_group;
+  const int64_t head = index % job.cut.tiles_per_group * job.cut.heads_per_tile;  // within the group
+  const int64_t heads = std::min(job.cut.heads_per_tile, job.cut.group - head);
+  const int64_t bytes =
+      (s->slot * shape.kv_heads + kv_head) * shape.length * shape.d * (job.call.is_half ? 2 : 4);
+  return {{end - begin, heads, s->position + begin},
+          {static_cast<const uint8_t*>(job.call.keys) + bytes,
+           static_cast<const uint8_t*>(job.call.values) + bytes, job.call.is_half, shape.d},
+          ((s->row0 + begin) * shape.heads + kv_head * job.cut.group + head) * shape.d,
+          item % pieces,
+          number + index,
+          result + index * pieces};
+}
+
+void load_queries(const Job& job, const Place& p, float* to) {
+  const AttentionShape& shape = job.call.shape;
+  const int64_t size = p.tile.heads * shape.d;
+  for (int64_t r = 0; r < p.tile.rows; ++r) {
+    job.kernels.scale_to(job.call.q + p.offset + r * shape.heads * shape.d, job.call.scale, to + r * size,
+                         size);
+  }
+}
+
+void store_result(const Job& job, const Place& p, const Partial& total) {
+  const AttentionShape& shape = job.call.shape;
+  for (int64_t r = 0; r < p.tile.rows; ++r) {
+    for (int64_t h = 0; h < p.tile.heads; ++h) {
+      const int64_t i = r * p.tile.heads + h;
+      job.kernels.scale_to(total.sums + i * padded(shape.d), 1.0f / total.states[i].sum,
+                           job.call.y + p.offset + (r * shape.heads + h) * shape.d, shape.d);
+    }
+  }
+}
+
+// All pieces of a tile.
+void run_tile(const Job& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
+  const int64_t pieces = pieces_of(p.tile.positions());
+  for (int64_t i = 0; i < pieces; ++i) {
+    attend_piece(job.kernels, p.cache, p.tile, i, scratch, i == 0 ? scratch.total : scratch.piece,
+                 i + 1 < pieces ? first_step(p.cache, p.tile, i + 1) : then);
+    if (i > 0) join_piece(job.kernels, p.tile, p.cache.d, i, scratch.total, scratch.piece);
+  }
+  store_result(job, p, scratch.total);
+}
+
+// One piece of a tile. Whoever ends the last one joins them.
+void run_piece(const Job& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
+  const int64_t d = p.cache.d;
+  const int64_t vectors = job.cut.vectors();
+  const auto result = [&](int64_t i) {
+    return Partial::at(job.partials + (p.result + i) * Partial::floats(vectors, d), vectors, d);
+  };
+  attend_piece(job.kernels, p.cache, p.tile, p.piece, scratch, result(p.piece), then);
+  const std::atomic_ref<int32_t> left(job.unfinished[p.number]);
+  if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  for (int64_t i = 1; i < pieces_of(p.tile.positions()); ++i) {
+    join_piece(job.kernels, p.tile, d, i, result(0), result(i));
+  }
+  store_result(job, p, result(0));
+}
+
+// A thread takes its next item before it works on one, to know what it will read then.
+void work(Job& job, int64_t worker) {
+  const AttentionShape& shape = job.call.shape;
+  const TileScratch scratch =
+      TileScratch::at(job.thread_scratch + worker * thread_floats(shape), job.cut.vectors(), shape.d);
+  int64_t item = job.next++;
+  if (item >= job.items) return;
+  Place now = place(job, item);
+  while (item < job.items) {
+    item = job.next++;
+    const Place later = item < job.items ? place(job, item) : now;
+    const MemoryRange then =
+        item < job.items ? first_step(later.cache, later.tile, later.piece) : MemoryRange{};
+    load_queries(job, now, scratch.queries);
+    if (job.split) {
+      run_piece(job, now, scratch, then);
+    } else {
+      run_tile(job, now, scratch, then);
+    }
+    now = later;
+  }
+}
+
+}  // namespace
+
+size_t attention_scratch_bytes(const AttentionShape& shape, int threads) {
+  const int64_t counters = round_up(most_split_tiles(threads), kFloatsPerLine);
+  return static_cast<size_t>(threads * thread_floats(shape) + partial_floats(shape, threads) + counters) *
+         sizeof(float);
+}
+
+void attend(const VectorKernels& kernels, const AttentionCall& call, std::span<const Segment> segments,
+            ThreadPool& pool, void* scratch) {
+  const AttentionShape& shape = call.shape;
+  const int threads = pool.threads();
+  Job job{kernels, call, segments, Cut(shape)};
+  job.thread_scratch = static_cast<float*>(scratch);
+  job.partials = job.thread_scratch + threads * thread_floats(shape);
+  job.unfinished = reinterpret_cast<int32_t*>(job.partials + partial_floats(shape, threads));
+
+  int64_t tiles = 0;
+  int64_t pieces = 0;
+  for (const Segment& s : segments) {
+    const int64_t here = job.cut.tiles(shape, s.n);
+    tiles += here;
+    pieces += here * pieces_of(int64_t{s.position} + s.n);
+  }
+  job.split = tiles < most_split_tiles(threads) && pieces > tiles &&
+              pieces * Partial::floats(job.cut.vectors(), shape.d) <= partial_floats(shape, threads);
+  job.items = job.split ? pieces : tiles;
+  if (job.split) {
+    int32_t* tile = job.unfinished;
+    for (const Segment& s : segments) {
+      const int64_t here = job.cut.tiles(shape, s.n);
+      std::fill_n(tile, here, static_cast<int32_t>(job.pieces(s)));
+      tile += here;
+    }
+  }
+  // One captured pointer fits into std::function without memory from the heap.
+  pool.parallel_for(std::min<int64_t>(threads, job.items), 1, [&job](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) work(job, i);
+  });
+}
+
+}  // namespace mllm::fused

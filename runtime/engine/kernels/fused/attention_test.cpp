@@ -1,0 +1,234 @@
+// Attention on every instruction set that this machine runs, against formulas in double.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "base/half.h"
+#include "base/isa.h"
+#include "base/tensor.h"
+#include "base/testing.h"
+#include "kernels/fused/attention_schedule.h"
+
+namespace mllm::fused {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+template <class F>
+void for_each_isa(const F& body) {
+  for (const Isa isa : {Isa::Generic, Isa::Avx2, Isa::Avx512}) {
+    if (isa_supported(isa)) body(vector_kernels(isa));
+  }
+}
+
+// Queries and caches with `rows` rows of random numbers.
+struct Setup {
+  AttentionShape shape;
+  Tensor q, keys, values;
+  float scale;
+
+  Setup(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, int64_t slots, int64_t length, DType dtype)
+      : shape{rows, heads, kv_heads, length, d},
+        q(allocate(DType::Float32, {rows, heads * d})),
+        keys(allocate(dtype, {slots, kv_heads, length, d})),
+        values(allocate(dtype, {slots, kv_heads, length, d})),
+        scale(1 / std::sqrt(static_cast<float>(d))) {
+    std::mt19937 random(1);
+    std::normal_distribution<float> normal;
+    for (const Tensor& t : {q, keys, values}) {
+      for (int64_t i = 0; i < t.size(); ++i) set(t, i, normal(random));
+    }
+  }
+
+  static void set(const Tensor& t, int64_t i, float x) {
+    if (t.dtype == DType::Float16) {
+      t.as<uint16_t>()[i] = float_to_half(x);
+    } else {
+      t.as<float>()[i] = x;
+    }
+  }
+  static double get(const Tensor& t, int64_t i) {
+    return t.dtype == DType::Float16 ? half_to_float(t.as<uint16_t>()[i]) : t.as<float>()[i];
+  }
+  int64_t at(int64_t slot, int64_t kv_head, int64_t position) const {
+    return ((slot * shape.kv_heads + kv_head) * shape.length + position) * shape.d;
+  }
+
+  // Rows of y outside of the segments stay 0.
+  std::vector<float> run(const VectorKernels& kernels, const std::vector<Segment>& segments,
+                         int threads) const {
+    std::vector<float> y(static_cast<size_t>(q.size()));
+    ThreadPool pool(threads);
+    const auto bytes = static_cast<int64_t>(attention_scratch_bytes(shape, threads));
+    const Tensor scratch = allocate(DType::UInt8, {bytes});
+    std::memset(scratch.data, 0xff, static_cast<size_t>(bytes));  // NaN
+    const AttentionCall call{
+        shape, q.as<const float>(), keys.data, values.data, keys.dtype == DType::Float16, scale, y.data()};
+    attend(kernels, call, segments, pool, scratch.data);
+    return y;
+  }
+
+  std::vector<double> expected(int64_t row, int64_t head, int64_t slot, int64_t position) const {
+    const int64_t d = shape.d;
+    const int64_t kv_head = head / (shape.heads / shape.kv_heads);
+    std::vector<double> p;
+    for (int64_t j = 0; j <= position; ++j) {
+      double sum = 0;
+      for (int64_t i = 0; i < d; ++i)
+        sum += get(q, (row * shape.heads + head) * d + i) * get(keys, at(slot, kv_head, j) + i);
+      p.push_back(sum * scale);
+    }
+    const double maximum = *std::max_element(p.begin(), p.end());
+    double total = 0;
+    for (double& x : p) total += x = std::exp(x - maximum);
+    std::vector<double> y(static_cast<size_t>(d));
+    for (int64_t j = 0; j <= position; ++j) {
+      for (int64_t i = 0; i < d; ++i) {
+        y[static_cast<size_t>(i)] +=
+            p[static_cast<size_t>(j)] / total * get(values, at(slot, kv_head, j) + i);
+      }
+    }
+    return y;
+  }
+
+  void check(const std::vector<float>& y, const Segment& s) const {
+    for (int64_t r = 0; r < s.n; ++r) {
+      for (int64_t h = 0; h < shape.heads; ++h) {
+        const auto want = expected(s.row0 + r, h, s.slot, s.position + r);
+        for (int64_t i = 0; i < shape.d; ++i) {
+          CHECK_NEAR(y[static_cast<size_t>(((s.row0 + r) * shape.heads + h) * shape.d + i)],
+                     want[static_cast<size_t>(i)], 2e-6);
+        }
+      }
+    }
+  }
+};
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+// heads, KV heads, d
+constexpr std::array<std::array<int64_t, 3>, 9> kShapes = {{{8, 1, 64},
+                                                            {2, 2, 128},
+                                                            {6, 2, 16},
+                                                            {7, 1, 80},
+                                                            {3, 3, 5},
+                                                            {2, 1, 33},
+                                                            {4, 4, 256},
+                                                            {70, 1, 8},
+                                                            {100, 2, 1}}};
+
+TEST(matches_double) {
+  for (const auto& [heads, kv_heads, d] : kShapes) {
+    for (const DType dtype : {DType::Float32, DType::Float16}) {
+      const Setup setup(9, heads, kv_heads, d, 2, 530, dtype);
+      for_each_isa([&](const VectorKernels& kernels) {
+        // Around the borders of vectors, steps and pieces.
+        for (const int32_t position : {0, 14, 60, 250, 508, 521}) {
+          const Segment s{1, position, 9, 0};
+          setup.check(setup.run(kernels, {s}, 2), s);
+        }
+        const std::vector<Segment> several = {{1, 255, 1, 0}, {0, 0, 5, 1}, {1, 511, 3, 6}};
+        const auto y = setup.run(kernels, several, 4);
+        for (const Segment& s : several) setup.check(y, s);
+      });
+    }
+  }
+}
+
+// Rows of a prompt one by one, in chunks and all at once, by any number of threads: the same bits.
+TEST(does_not_depend_on_chunks_or_threads) {
+  for (const auto& [heads, kv_heads, d] : kShapes) {
+    const int32_t rows = 530;
+    const Setup setup(rows, heads, kv_heads, d, 2, rows, heads % 2 == 0 ? DType::Float16 : DType::Float32);
+    for_each_isa([&](const VectorKernels& kernels) {
+      const auto whole = setup.run(kernels, {{1, 0, rows, 0}}, 1);
+      CHECK(same(whole, setup.run(kernels, {{1, 0, rows, 0}}, 2)));
+      const auto compare = [&](const std::vector<Segment>& segments, int threads) {
+        const auto part = setup.run(kernels, segments, threads);
+        for (const Segment& s : segments) {
+          const auto begin = static_cast<size_t>(s.row0 * heads * d);
+          const auto size = static_cast<size_t>(s.n * heads * d) * sizeof(float);
+          CHECK(std::memcmp(&part[begin], &whole[begin], size) == 0);
+        }
+      };
+      for (const int32_t chunk : {61, 128}) {
+        for (int32_t begin = 0; begin < rows; begin += chunk) {
+          compare({{1, begin, std::min(chunk, rows - begin), begin}}, 2);
+        }
+      }
+      for (const int32_t p : {0, 15, 16, 63, 64, 254, 255, 256, 257, 511, 512, 529}) {
+        for (const int threads : {1, 2, 4}) compare({{1, p, 1, p}}, threads);
+      }
+      compare({{1, 300, 3, 300}, {1, 512, 7, 512}, {1, 40, 1, 40}}, 4);
+    });
+  }
+}
+
+// Nothing of what a row does not see reaches it, whatever its tile computes.
+TEST(later_positions_may_hold_anything) {
+  for (const int64_t kv_heads : {1, 4}) {
+    for (const float poison : {kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+      Setup setup(80, 4, kv_heads, 16, 1, 300, DType::Float32);
+      for_each_isa([&](const VectorKernels& kernels) {
+        const Segment s{0, 200, 80, 0};
+        const auto clean = setup.run(kernels, {s}, 2);
+        for (const Tensor& t : {setup.keys, setup.values}) {
+          const int64_t at = setup.at(0, kv_heads - 1, 230) + 3;
+          const auto before = static_cast<float>(Setup::get(t, at));
+          Setup::set(t, at, poison);
+          const auto y = setup.run(kernels, {s}, 2);
+          Setup::set(t, at, before);
+          CHECK(std::memcmp(y.data(), clean.data(), 30 * 64 * sizeof(float)) == 0);
+          // An infinite key may as well have made the score -infinity.
+          const bool hits = t.data == setup.values.data || std::isnan(poison);
+          CHECK(!hits || !std::isfinite(y[30 * 64 + 3 * 16 + 3]));
+        }
+      });
+    }
+  }
+}
+
+TEST(infinite_scores) {
+  Setup setup(1, 1, 1, 1, 1, 600, DType::Float32);
+  setup.q.as<float>()[0] = 1;
+  setup.scale = 1;
+  for_each_isa([&](const VectorKernels& kernels) {
+    const auto run = [&](int32_t position) { return setup.run(kernels, {{0, position, 1, 0}}, 2)[0]; };
+    std::fill_n(setup.keys.as<float>(), 600, -kInfinity);
+    CHECK(std::isnan(run(0)));
+    CHECK(std::isnan(run(599)));
+    // A whole piece without weight, before and behind one that has some.
+    setup.keys.as<float>()[300] = -7;
+    CHECK(std::isnan(run(299)));
+    CHECK_NEAR(run(599), setup.values.as<float>()[300], 1e-7);
+    setup.keys.as<float>()[300] = 1e30f;
+    setup.keys.as<float>()[5] = -1e30f;
+    CHECK_NEAR(run(599), setup.values.as<float>()[300], 1e-7);
+    setup.keys.as<float>()[7] = kInfinity;
+    CHECK(std::isnan(run(599)));
+    setup.keys.as<float>()[7] = std::numeric_limits<float>::quiet_NaN();
+    CHECK(std::isnan(run(599)));
+  });
+}
+
+TEST(scratch_is_small) {
+  // TinyLlama, Llama-2-7B; a prompt of 512 and a token.
+  for (const auto& [heads, kv_heads, d, length] :
+       {std::array<int64_t, 4>{32, 4, 64, 2048}, std::array<int64_t, 4>{32, 32, 128, 4096}}) {
+    CHECK(attention_scratch_bytes({512, heads, kv_heads, length, d}, 4) +
+              attention_scratch_bytes({1, heads, kv_heads, length, d}, 4) <
+          (size_t{2} << 20));
+  }
+}
+
+}  // namespace
+}  // namespace mllm::fused
+
+TEST_MAIN()

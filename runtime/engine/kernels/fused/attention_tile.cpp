@@ -1,0 +1,143 @@
+#include "kernels/fused/attention_tile.h"
+
+#include <cstring>
+#include <utility>
+
+namespace mllm::fused {
+namespace {
+
+// One vector more than a piece: with a power of two, equal positions of all query vectors would compete for
+// the same few places of the first-level cache.
+constexpr int64_t kScoresStride = kPiece + kProductColumns;
+
+// Query vectors that share a product near the diagonal, where each row sees one position more than the one
+// before.
+constexpr int64_t kDiagonalVectors = 6;
+
+const void* row(const void* cache, const CacheHead& head, int64_t position) {
+  return static_cast<const uint8_t*>(cache) + position * head.d * (head.is_half ? 2 : 4);
+}
+
+// The step at position j of a piece that ends at `end`; empty behind it.
+MemoryRange step_at(const void* cache, const CacheHead& head, int64_t j, int64_t end) {
+  const int64_t rows = std::min(end - j, kStep);
+  if (rows <= 0) return {};
+  return {row(cache, head, j), rows * head.d * (head.is_half ? 2 : 4)};
+}
+
+std::pair<MemoryRange, MemoryRange> halves(const MemoryRange& range) {
+  const int64_t half = range.bytes / 2;
+  return {{range.data, half}, {static_cast<const uint8_t*>(range.data) + half, range.bytes - half}};
+}
+
+void scores_of(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile, int64_t begin,
+               int64_t end, const TileScratch& scratch) {
+  const auto transpose = cache.is_half ? kernels.transpose_f16 : kernels.transpose_f32;
+  for (int64_t j = begin; j < end; j += kStep) {
+    const int64_t count = std::min(kStep, end - j);
+    const int64_t first = tile.first_seeing(j) * tile.heads;
+    const auto [first_half, second_half] = halves(j + count < end ? step_at(cache.keys, cache, j + count, end)
+                                                                  : step_at(cache.values, cache, begin, end));
+    transpose(row(cache.keys, cache, j), count, cache.d, scratch.step, kStep, first_half);
+    kernels.product({scratch.queries + first * cache.d, scratch.step,
+                     scratch.scores + first * kScoresStride + j - begin, tile.vectors() - first,
+                     padded(count), cache.d, cache.d, kStep, kScoresStride, false, second_half});
+  }
+}
+
+// The values of a step as float32 rows of whole vectors.
+const float* widen(const VectorKernels& kernels, const CacheHead& cache, int64_t j, int64_t count,
+                   float* step) {
+  const void* values = row(cache.values, cache, j);
+  const int64_t d = cache.d;
+  if (padded(d) == d) {
+    if (!cache.is_half) return static_cast<const float*>(values);
+    kernels.from_f16(static_cast<const uint16_t*>(values), step, count * d);
+    return step;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    float* to = step + i * padded(d);
+    if (cache.is_half) {
+      kernels.from_f16(static_cast<const uint16_t*>(values) + i * d, to, d);
+    } else {
+      std::memcpy(to, static_cast<const float*>(values) + i * d, static_cast<size_t>(d) * sizeof(float));
+    }
+    std::fill(to + d, to + padded(d), 0.0f);
+  }
+  return step;
+}
+
+void weighted_values(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile,
+                     int64_t begin, int64_t end, const TileScratch& scratch, float* sums,
+                     const MemoryRange& then) {
+  const int64_t stride = padded(cache.d);
+  for (int64_t j = begin; j < end; j += kStep) {
+    const int64_t count = std::min(kStep, end - j);
+    const MemoryRange next = j + count < end ? step_at(cache.values, cache, j + count, end) : then;
+    const float* values = widen(kernels, cache, j, count, scratch.step);
+    // Positions [from, to) of this step for the rows [row0, row1).
+    const auto add = [&](int64_t row0, int64_t row1, int64_t from, int64_t to) {
+      const int64_t first = row0 * tile.heads;
+      kernels.product({scratch.scores + first * kScoresStride + j - begin + from, values + from * stride,
+                       sums + first * stride, (row1 - row0) * tile.heads, stride, to - from, kScoresStride,
+                       stride, stride, j + from > begin, row1 == tile.rows ? next : MemoryRange{}});
+    };
+    // Rows on the diagonal: what all rows of a group see together, then the rest of each row alone.
+    const int64_t all = tile.first_seeing(j + count - 1);
+    const int64_t group = std::max<int64_t>(1, kDiagonalVectors / tile.heads);
+    for (int64_t r = tile.first_seeing(j); r < all; r += group) {
+      const int64_t last = std::min(r + group, all);
+      const int64_t common = tile.position + r + 1 - j;
+      add(r, last, 0, common);
+      for (int64_t i = r + 1; i < last; ++i) add(i, i + 1, common, tile.position + i + 1 - j);
+    }
+    if (all < tile.rows) add(all, tile.rows, 0, count);
+  }
+}
+
+}  // namespace
+
+int64_t TileScratch::floats(int64_t vectors, int64_t d) {
+  return vectors * padded(d) + vectors * kScoresStride + kStep * padded(d) + 2 * Partial::floats(vectors, d);
+}
+
+TileScratch TileScratch::at(float* memory, int64_t vectors, int64_t d) {
+  TileScratch out;
+  out.queries = memory;
+  out.scores = out.queries + vectors * padded(d);
+  out.step = out.scores + vectors * kScoresStride;
+  float* rest = out.step + kStep * padded(d);
+  out.total = Partial::at(rest, vectors, d);
+  out.piece = Partial::at(rest + Partial::floats(vectors, d), vectors, d);
+  return out;
+}
+
+void attend_piece(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile, int64_t index,
+                  const TileScratch& scratch, const Partial& result, const MemoryRange& then) {
+  const int64_t begin = index * kPiece;
+  const int64_t end = std::min(begin + kPiece, tile.positions());
+  if (begin >= end) return;
+  scores_of(kernels, cache, tile, begin, end, scratch);
+  for (int64_t r = tile.first_seeing(begin); r < tile.rows; ++r) {
+    const int64_t count = std::min(end, tile.position + r + 1) - begin;
+    for (int64_t i = r * tile.heads; i < (r + 1) * tile.heads; ++i) {
+      kernels.softmax(scratch.scores + i * kScoresStride, count, result.states + i);
+    }
+  }
+  weighted_values(kernels, cache, tile, begin, end, scratch, result.sums, then);
+}
+
+MemoryRange first_step(const CacheHead& cache, const TileRows& tile, int64_t index) {
+  return step_at(cache.keys, cache, index * kPiece, tile.positions());
+}
+
+void join_piece(const VectorKernels& kernels, const TileRows& tile, int64_t d, int64_t index,
+                const Partial& total, const Partial& piece) {
+  const int64_t stride = padded(d);
+  for (int64_t i = tile.first_seeing(index * kPiece) * tile.heads; i < tile.vectors(); ++i) {
+    kernels.softmax_merge(total.sums + i * stride, total.states + i, piece.sums + i * stride,
+                          piece.states + i, stride);
+  }
+}
+
+}  // namespace mllm::fused
