@@ -20,6 +20,8 @@ struct TestShape {
           vocab = 9;
   bool half = false;  // float16 caches and weights
   bool int8 = false;  // int8 linear weights
+  bool int4 = false;  // int4 linear weights, in groups of `group` or per column where that is 0
+  int64_t group = 32;
 };
 
 class TestGraph {
@@ -54,6 +56,7 @@ class TestGraph {
       const float x = normal(random_);
       if (dtype == DType::Float32) t.as<float>()[i] = x;
       if (dtype == DType::Float16) t.as<uint16_t>()[i] = float_to_half(x);
+      if (dtype == DType::UInt8) t.as<uint8_t>()[i] = static_cast<uint8_t>(random_());
       if (dtype == DType::Int8) t.as<int8_t>()[i] = static_cast<int8_t>(std::fmod(x * 100, 127));
     }
     return id;
@@ -118,9 +121,32 @@ class TestGraph {
 
   DType stored() const { return s.half ? DType::Float16 : DType::Float32; }
 
+  // int4 weights [k, n] from bytes [k, n/2], in float arithmetic.
+  Id int4_weight(int64_t k, int64_t n, const std::string& name) {
+    const Id bytes = f32(parameter(name, DType::UInt8, {k, n / 2}, 1));
+    const Id high = op("Floor", {op("Mul", {bytes, number(0.0625f)})});
+    const Id low = op("Sub", {bytes, op("Mul", {high, number(16)})});
+    const Id pairs =
+        op("Concat", {tuple({reshape(low, {k, n / 2, 1}), reshape(high, {k, n / 2, 1})}), i(-1)});
+    const Id q = op("Sub", {reshape(pairs, {k, n}), number(8)});
+    const int64_t groups = s.group == 0 ? 1 : (k + s.group - 1) / s.group;
+    Id scale = f32(parameter(name + ".scale", stored(), {groups, n}, 0.02f, 0.05f));
+    if (s.group != 0) {
+      const Id wide = op("BroadcastTo", {reshape(scale, {groups, 1, n}), ints({groups, s.group, n})});
+      scale = reshape(wide, {groups * s.group, n});
+      if (groups * s.group != k) {
+        scale = op("StridedSlice", {scale, ints({0}), ints({k}), ints({1}), i(0), i(0), i(0), i(0), i(0)});
+      }
+    }
+    return op("Mul", {q, scale});
+  }
   Id linear(Id x, int64_t n, bool has_bias, const std::string& name) {
     const int64_t k = graph.value(x).type.dims[1];
     Id w;
+    if (s.int4) {
+      const Id y = op("MatMul", {x, int4_weight(k, n, name), b(false), b(false)});
+      return has_bias ? op("Add", {y, f32(parameter(name + ".bias", stored(), {n}, 0.3f))}) : y;
+    }
     if (s.int8) {
       const Id q = parameter(name, DType::Int8, {n, k}, 0.4f);
       w = op("Mul", {f32(q), f32(parameter(name + ".scale", stored(), {n, 1}, 0.001f, 0.005f))});

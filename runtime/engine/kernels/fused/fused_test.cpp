@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "base/testing.h"
 #include "graph/operator.h"
+#include "kernels/fused/pack_weights.h"
 
 namespace mllm {
 namespace {
@@ -38,35 +39,45 @@ double at(const Tensor& t, int64_t i) {
   return t.dtype == DType::Float16 ? half_to_float(t.as<uint16_t>()[i]) : t.as<float>()[i];
 }
 
-// Run one operator on these operands, rows given by the segments; the output lies over `in_place` where there
-// is one.
-Tensor run(const char* name, const std::vector<Tensor>& operands,
-           std::map<std::string, Literal> attributes = {}, int threads = 2) {
+// Run one operator on these operands, rows given by the segments; an output lies over `in_place` where there
+// is one. Weights are parameters, so that they can be packed.
+std::vector<Tensor> run_all(const char* name, const std::vector<Tensor>& operands,
+                            std::map<std::string, Literal> attributes = {}, int threads = 2,
+                            bool exact = true) {
   Graph graph;
   Node node{name, name, {}, {}, std::move(attributes)};
   std::vector<Tensor> tensors = operands;
   for (const Tensor& t : operands) {
     Value v;
-    v.kind = Value::Kind::Input;
+    v.kind = Value::Kind::Parameter;
     v.type = t.type();
+    v.tensor = t;
     if (t.data == nullptr) v.kind = Value::Kind::Literal;
     node.inputs.push_back(graph.add_value(v));
   }
   const Operator* op = find_operator(name);
-  const TensorType type = op->infer(OpArgs(graph, node)).at(0);
-  Value out;
-  out.type = type;
-  node.outputs = {graph.add_value(out)};
-  tensors.push_back(op->in_place_input >= 0 ? operands[static_cast<size_t>(op->in_place_input)]
-                                            : allocate(type.dtype, type.dims));
+  for (const TensorType& type : op->infer(OpArgs(graph, node))) {
+    Value out;
+    out.type = type;
+    node.outputs.push_back(graph.add_value(out));
+    tensors.push_back(op->in_place_input >= 0 ? operands[static_cast<size_t>(op->in_place_input)]
+                                              : allocate(type.dtype, type.dims));
+  }
   graph.nodes.push_back(node);
   ThreadPool pool(threads);
+  Graph* graphs[] = {&graph};
+  pack_weights(graphs, pool);
   const OpArgs args(graph, graph.nodes[0]);
-  const size_t scratch_bytes = op->scratch_bytes ? op->scratch_bytes(args, threads) : 0;
-  const Tensor scratch = allocate(DType::UInt8, {static_cast<int64_t>(scratch_bytes)});
-  RunContext context{graph, tensors, pool, kSegments, kRows, scratch.data};
+  const size_t scratch_size = op->scratch_bytes ? op->scratch_bytes(args, threads) : 0;
+  const Tensor scratch = allocate(DType::UInt8, {static_cast<int64_t>(scratch_size)});
+  RunContext context{graph, tensors, pool, kSegments, kRows, exact, scratch.data};
   op->run(args, context);
-  return tensors.back();
+  return {tensors.begin() + static_cast<std::ptrdiff_t>(operands.size()), tensors.end()};
+}
+
+Tensor run(const char* name, const std::vector<Tensor>& operands,
+           std::map<std::string, Literal> attributes = {}, int threads = 2) {
+  return run_all(name, operands, std::move(attributes), threads).at(0);
 }
 
 struct Place {
@@ -141,6 +152,88 @@ TEST(rms_norm) {
   }
 }
 
+double silu(double x) {
+  return x / (1 + std::exp(-x));
+}
+
+// The whole of a product: norm in front, several weights, biases, a residual, a gate.
+TEST(linear) {
+  const int64_t k = 77;
+  const Tensor x = floats({kMostRows, k}, 4), gamma = floats({k}, 5, DType::Float16), none;
+  const std::array<int64_t, 3> widths{40, 6, 33};
+  std::vector<Tensor> weights, biases;
+  for (const int64_t n : widths) {
+    weights.push_back(floats({n, k}, 6 + static_cast<unsigned>(n)));
+    biases.push_back(n == 6 ? none : floats({n}, 9, DType::Float16));
+  }
+  const auto expected = [&](int64_t r, size_t i, int64_t n, bool normed) {
+    double square = 0, sum = 0;
+    for (int64_t j = 0; j < k; ++j) square += at(x, r * k + j) * at(x, r * k + j);
+    for (int64_t j = 0; j < k; ++j) {
+      const double factor = normed ? at(gamma, j) / std::sqrt(square / k + 0.25) : 1.0;
+      sum += at(x, r * k + j) * factor * at(weights[i], n * k + j);
+    }
+    return sum + (biases[i].data ? at(biases[i], n) : 0.0);
+  };
+  for (const int threads : {1, 3}) {
+    const auto ys = run_all("fused.Linear",
+                            {x, gamma, none, weights[0], none, biases[0], weights[1], none, biases[1],
+                             weights[2], none, biases[2]},
+                            {{"eps", Literal{0.25}}}, threads);
+    CHECK_EQ(ys.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) {
+      for (int64_t r = 0; r < kRows; ++r) {
+        for (int64_t n = 0; n < widths[i]; ++n)
+          CHECK_NEAR(at(ys[i], r * widths[i] + n), expected(r, i, n, true), 1e-4);
+      }
+    }
+    const Tensor residual = floats({kMostRows, 40}, 20);
+    const Tensor sum = run("fused.Linear", {x, none, residual, weights[0], none, biases[0]}, {}, threads);
+    const Tensor other = floats({40, k}, 30);
+    const Tensor gated = run("fused.Linear", {x, none, none, weights[0], none, biases[0], other, none, none},
+                             {{"swiglu", Literal{int64_t{1}}}}, threads);
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t n = 0; n < 40; ++n) {
+        CHECK_NEAR(at(sum, r * 40 + n), expected(r, 0, n, false) + at(residual, r * 40 + n), 1e-4);
+        double up = 0;
+        for (int64_t j = 0; j < k; ++j) up += at(x, r * k + j) * at(other, n * k + j);
+        CHECK_NEAR(at(gated, r * 40 + n), silu(expected(r, 0, n, false)) * up, 1e-3);
+      }
+    }
+  }
+}
+
+// int8 activations stay within the rounding of their groups; exact runs do not round.
+TEST(linear_with_integer_weights) {
+  const int64_t k = 200, n = 40;
+  const Tensor x = floats({kMostRows, k}, 4), none;
+  const Tensor weight = allocate(DType::Int8, {n, k});
+  std::mt19937 random(1);
+  for (int64_t i = 0; i < weight.size(); ++i)
+    weight.as<int8_t>()[i] = static_cast<int8_t>(random() % 255 - 127);
+  const Tensor scale = floats({n, 1}, 7);
+  const std::vector<Tensor> operands{x, none, none, weight, scale, none};
+  const Tensor exact = run_all("fused.Linear", operands, {}, 2, true).at(0);
+  const Tensor fast = run_all("fused.Linear", operands, {}, 2, false).at(0);
+  bool differ = false;
+  for (int64_t r = 0; r < kRows; ++r) {
+    double most = 0;
+    for (int64_t j = 0; j < k; ++j) most = std::max(most, std::abs(at(x, r * k + j)));
+    for (int64_t c = 0; c < n; ++c) {
+      double sum = 0, size = 0;
+      for (int64_t j = 0; j < k; ++j) {
+        sum += at(x, r * k + j) * weight.as<int8_t>()[c * k + j] * at(scale, c);
+        size += std::pow(weight.as<int8_t>()[c * k + j] * at(scale, c), 2);
+      }
+      CHECK_NEAR(at(exact, r * n + c), sum, 1e-5 * std::sqrt(size) + 1e-9);
+      // Rounding errors are uniform in ±most/254 and independent: six standard deviations of their sum.
+      CHECK_NEAR(at(fast, r * n + c), sum, 6 * most / 127 / std::sqrt(12.0) * std::sqrt(size) + 1e-9);
+      differ |= at(fast, r * n + c) != at(exact, r * n + c);
+    }
+  }
+  CHECK(differ);
+}
+
 TEST(rotary) {
   const int64_t d = 10, heads = 3;
   const Tensor x = floats({kMostRows, heads * d}, 6);
@@ -204,9 +297,18 @@ TEST(select_last) {
 TEST(operands_are_checked) {
   const Tensor x = floats({4, 6}, 1);
   const Tensor none;
-  CHECK_THROWS(run("fused.Linear", {x, floats({3, 5}, 1), none, none}), MLLM_ERROR_FORMAT);
-  CHECK_THROWS(run("fused.Linear", {x, allocate(DType::Int8, {3, 6}), none, none}), MLLM_ERROR_FORMAT);
-  CHECK_THROWS(run("fused.Linear", {x, floats({3, 6}, 1), none, floats({2}, 1)}), MLLM_ERROR_FORMAT);
+  const auto linear = [&](const Tensor& w, const Tensor& scale, const Tensor& bias) {
+    return run("fused.Linear", {x, none, none, w, scale, bias});
+  };
+  CHECK_THROWS(linear(floats({3, 5}, 1), none, none), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(linear(allocate(DType::Int8, {3, 6}), none, none), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(linear(allocate(DType::Int8, {3, 6}), floats({2}, 1), none), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(linear(allocate(DType::UInt8, {5, 2}), floats({4}, 1), none), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(linear(floats({3, 6}, 1), none, floats({2}, 1)), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(
+      run("fused.Linear", {x, floats({5}, 1), none, floats({3, 6}, 1), none, none}, {{"eps", Literal{1e-5}}}),
+      MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Linear", {x, none, x, floats({3, 6}, 1), none, none}), MLLM_ERROR_FORMAT);
   CHECK_THROWS(run("fused.RmsNorm", {x, floats({5}, 1)}, {{"eps", Literal{1e-5}}}), MLLM_ERROR_FORMAT);
   CHECK_THROWS(run("fused.Rotary", {x, floats({9, 4}, 1), floats({9, 4}, 1)}), MLLM_ERROR_FORMAT);
   CHECK_THROWS(run("fused.CacheWrite", {floats({1, 2, 9, 4}, 1), x}), MLLM_ERROR_FORMAT);

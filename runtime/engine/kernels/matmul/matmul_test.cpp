@@ -1,0 +1,376 @@
+// Products with packed weights on every instruction set of this machine, against sums in double.
+#include "kernels/matmul/matmul.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/half.h"
+#include "base/huge_memory.h"
+#include "base/isa.h"
+#include "base/testing.h"
+#include "kernels/matmul/machine_speed.h"
+#include "kernels/matmul/packed_matrix.h"
+
+namespace mllm {
+namespace {
+
+constexpr Isa kAll[] = {Isa::Generic, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Amx};
+
+float number(const Tensor& t, int64_t i) {
+  return t.dtype == DType::Float16 ? half_to_float(t.as<uint16_t>()[i]) : t.as<float>()[i];
+}
+
+Tensor floats(DType dtype, const Dims& dims, unsigned seed, float center, float size) {
+  Tensor t = allocate(dtype, dims);
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(center, size);
+  for (int64_t i = 0; i < t.size(); ++i) {
+    const float x = normal(random);
+    if (dtype == DType::Float16) {
+      t.as<uint16_t>()[i] = float_to_half(x);
+    } else {
+      t.as<float>()[i] = x;
+    }
+  }
+  return t;
+}
+
+Tensor bytes(DType dtype, const Dims& dims, unsigned seed) {
+  Tensor t = allocate(dtype, dims);
+  std::mt19937 random(seed);
+  for (int64_t i = 0; i < t.size(); ++i)
+    t.as<uint8_t>()[i] = static_cast<uint8_t>(random());  // -128 included
+  return t;
+}
+
+struct Case {
+  DType weight;
+  DType scale;
+  int64_t n, k, group;
+};
+
+struct Matrix {
+  explicit Matrix(const Case& c) {
+    if (c.weight == DType::Float32 || c.weight == DType::Float16) {
+      stored.weight = floats(c.weight, {c.n, c.k}, 1, 0, 1);
+    } else if (c.weight == DType::Int8) {
+      stored.weight = bytes(c.weight, {c.n, c.k}, 1);
+      stored.scale = floats(c.scale, {c.n, 1}, 2, 0.01f, 0.002f);
+    } else {
+      stored.weight = bytes(c.weight, {c.k, c.n / 2}, 1);
+      const int64_t groups = c.group == 0 ? 1 : (c.k + c.group - 1) / c.group;
+      stored.scale = floats(c.scale, {groups, c.n}, 2, 0.1f, 0.02f);
+      stored.group = c.group;
+    }
+    packed = std::make_unique<PackedMatrix>(stored);
+    ThreadPool pool(2);
+    packed->pack(stored, allocate_huge(packed->bytes()), pool);
+  }
+
+  // Weight of output n and input k, without the scale of a column.
+  double integer(int64_t n, int64_t k) const {
+    const Tensor& w = stored.weight;
+    if (w.dtype == DType::Int8) return w.as<int8_t>()[n * w.dims[1] + k];
+    const int pair = w.as<uint8_t>()[k * w.dims[1] + n / 2];
+    const int nibble = n % 2 == 0 ? pair & 15 : pair >> 4;
+    if (w.dtype == DType::UInt8) return nibble - 8;
+    return nibble < 8 ? nibble : nibble - 16;
+  }
+  double scale(int64_t n, int64_t k) const {
+    return number(stored.scale, stored.group == 0 ? n : k / stored.group * stored.columns() + n);
+  }
+  double weight(int64_t n, int64_t k) const {
+    if (stored.weight.dtype == DType::Float32 || stored.weight.dtype == DType::Float16) {
+      return number(stored.weight, n * stored.inputs() + k);
+    }
+    return integer(n, k) * scale(n, k);
+  }
+
+  StoredWeights stored;
+  std::unique_ptr<PackedMatrix> packed;
+};
+
+// y [rows, n] as fused.Linear computes it, with guard bytes around what the kernels may write.
+std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const std::vector<float>& x,
+                            int64_t rows, bool integers) {
+  const WeightView& w = m.packed->view();
+  const int64_t whole = (rows + 15) / 16 * 16;
+  const int64_t wide = (w.k_padded + 63) / 64 * 64;
+  const auto aligned = [](int64_t size) { return allocate(DType::UInt8, {size + 64}); };
+  const Tensor values = aligned(whole * wide * 4), scales = aligned(whole * w.groups * 4),
+               corrections = aligned(whole * w.groups * 4), sums = aligned(whole * kPanelColumns * 4),
+               scratch = aligned(panel_scratch_bytes(w));
+  for (int64_t r = 0; r < rows; r += kernels.tile_rows) {
+    const bool is_tiled = integers && kernels.tile_rows == 16;
+    const int64_t at = r * (integers ? (is_tiled ? wide : w.k_padded) : w.k * 4);
+    kernels.arrange({.x = x.data() + r * w.k,
+                     .x_stride = w.k,
+                     .rows = std::min(kernels.tile_rows, rows - r),
+                     .k = w.k,
+                     .k_padded = w.k_padded,
+                     .group = w.group,
+                     .groups = w.groups,
+                     .floats = integers ? nullptr : reinterpret_cast<float*>(values.as<uint8_t>() + at),
+                     .values = values.as<int8_t>() + at,
+                     .scales = scales.as<float>() + r * w.groups,
+                     .corrections = corrections.as<int32_t>() + r * w.groups});
+  }
+  const ActivationView a{rows, values.as<float>(), values.as<int8_t>(), scales.as<float>(),
+                         corrections.as<int32_t>()};
+  const int64_t n = m.packed->columns();
+  std::vector<float> y(static_cast<size_t>(rows * n), -1e30f);
+  for (int64_t p = 0; p < m.packed->panels(); ++p) {
+    const PanelProduct product{&w, p, &a, sums.as<float>(), scratch.data};
+    integers ? kernels.int_panel(product) : kernels.float_panel(product);
+    kernels.finish(
+        {.sums = sums.as<float>(),
+         .rows = rows,
+         .columns = std::min(kPanelColumns, n - p * kPanelColumns),
+         .scale = m.packed->column_scale() ? m.packed->column_scale() + p * kPanelColumns : nullptr,
+         .bias = nullptr,
+         .residual = nullptr,
+         .y = y.data() + p * kPanelColumns,
+         .y_stride = n});
+  }
+  return y;
+}
+
+std::vector<float> activations(int64_t rows, int64_t k) {
+  const Tensor t = floats(DType::Float32, {rows, k}, 5, 0.1f, 1);
+  std::vector<float> x(t.as<float>(), t.as<float>() + t.size());
+  x[static_cast<size_t>(k / 2)] = 40;  // an outlier: its group alone becomes coarser
+  return x;
+}
+
+std::vector<Case> cases(bool integers) {
+  std::vector<Case> out;
+  for (const auto& [n, k] :
+       {std::pair<int64_t, int64_t>{2, 1}, {32, 64}, {46, 172}, {100, 300}, {64, 1200}}) {
+    if (!integers) {
+      out.push_back({DType::Float32, DType::Float32, n, k, 0});
+      out.push_back({DType::Float16, DType::Float32, n, k, 0});
+    }
+    out.push_back({DType::Int8, DType::Float32, n, k, 0});
+    out.push_back({DType::Int8, DType::Float16, n, k, 0});
+    for (const int64_t group : {0, 32, 64, 128}) {
+      if (group >= k) continue;  // as fused.Linear reads it: one group is none
+      out.push_back({DType::QInt4x2, DType::Float16, n, k, group});
+      out.push_back({DType::UInt8, DType::Float32, n, k, group});
+    }
+  }
+  return out;
+}
+
+constexpr int64_t kRowCounts[] = {1, 2, 5, 12, 13, 16, 17, 40};
+
+TEST(float_products) {
+  for (const Case& c : cases(false)) {
+    const Matrix m(c);
+    const auto x = activations(40, c.k);
+    for (const Isa isa : kAll) {
+      if (!isa_supported(isa)) continue;
+      std::vector<float> alone;
+      for (int64_t r = 0; r < 40; ++r) {
+        const std::vector<float> row(x.begin() + r * c.k, x.begin() + (r + 1) * c.k);
+        const auto y = multiply(m, matmul_kernels(isa, 1, false), row, 1, false);
+        alone.insert(alone.end(), y.begin(), y.end());
+      }
+      for (int64_t r = 0; r < 40; ++r) {
+        for (int64_t n = 0; n < c.n; ++n) {
+          double sum = 0, size = 0;
+          for (int64_t k = 0; k < c.k; ++k) {
+            const double product = double{x[static_cast<size_t>(r * c.k + k)]} * m.weight(n, k);
+            sum += product;
+            size += product * product;
+          }
+          // Rounding errors of about 128 + k/128 additions of random sign.
+          CHECK_NEAR(alone[static_cast<size_t>(r * c.n + n)], sum, 2e-6 * std::sqrt(size) + 1e-12);
+        }
+      }
+      // Exactly the same whatever rows are beside it.
+      for (const int64_t rows : kRowCounts) {
+        const auto y = multiply(m, matmul_kernels(isa, rows, false), x, rows, false);
+        CHECK(std::equal(y.begin(), y.end(), alone.begin()));
+      }
+    }
+  }
+}
+
+// What the integer products are defined as: activations rounded to -127 … 127 per group of a row, integer
+// sums, then one multiply-add per group.
+std::vector<double> defined(const Matrix& m, const std::vector<float>& x, int64_t rows, bool rounded) {
+  const WeightView& w = m.packed->view();
+  std::vector<double> out;
+  for (int64_t r = 0; r < rows; ++r) {
+    std::vector<double> values(static_cast<size_t>(w.k)), scales(static_cast<size_t>(w.groups));
+    for (int64_t g = 0; g < w.groups; ++g) {
+      float most = 0;
+      const int64_t end = std::min(w.k, (g + 1) * w.group);
+      for (int64_t k = g * w.group; k < end; ++k)
+        most = std::max(most, std::abs(x[static_cast<size_t>(r * w.k + k)]));
+      scales[static_cast<size_t>(g)] = most / 127.0f;
+      for (int64_t k = g * w.group; k < end; ++k) {
+        const float q = x[static_cast<size_t>(r * w.k + k)] * (most > 0 ? 127.0f / most : 0.0f);
+        values[static_cast<size_t>(k)] = rounded ? std::nearbyint(q) : double{q};
+      }
+    }
+    for (int64_t n = 0; n < m.packed->columns(); ++n) {
+      double sum = 0;
+      for (int64_t k = 0; k < w.k; ++k) {
+        sum += values[static_cast<size_t>(k)] * scales[static_cast<size_t>(k / w.group)] * m.weight(n, k);
+      }
+      out.push_back(sum);
+    }
+  }
+  return out;
+}
+
+TEST(integer_products) {
+  for (const Case& c : cases(true)) {
+    const Matrix m(c);
+    const auto x = activations(40, c.k);
+    const auto expected = defined(m, x, 40, true);
+    std::optional<std::vector<float>> first;
+    for (const Isa isa : kAll) {
+      if (!isa_supported(isa)) continue;
+      for (const int64_t rows : kRowCounts) {
+        const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true);
+        if (!first) {
+          first = multiply(m, matmul_kernels(isa, 40, true), x, 40, true);
+          double size = 0;
+          for (const double e : expected) size = std::max(size, std::abs(e));
+          for (size_t i = 0; i < expected.size(); ++i) CHECK_NEAR((*first)[i], expected[i], 1e-6 * size);
+        }
+        // Integer sums are exact and every group is added with one rounding, in order: the same bits
+        // everywhere, except that machines without fused multiply-add round twice.
+        const bool is_generic = isa == Isa::Generic;
+        for (size_t i = 0; i < y.size(); ++i) {
+          if (is_generic) {
+            CHECK_NEAR(y[i], (*first)[i], 1e-5 * std::abs(y[i]) + 1e-4);
+          } else {
+            CHECK_NEAR(y[i], expected[i], 1e-5 * std::abs(expected[i]) + 1e-4);
+          }
+        }
+      }
+    }
+  }
+}
+
+// All instruction sets with fused multiply-add give one result, bit for bit, for any number of rows.
+TEST(integer_products_do_not_depend_on_the_machine) {
+  for (const Case& c : cases(true)) {
+    const Matrix m(c);
+    const auto x = activations(40, c.k);
+    std::optional<std::vector<float>> first;
+    for (const Isa isa : kAll) {
+      if (isa == Isa::Generic || !isa_supported(isa)) continue;
+      for (const int64_t rows : kRowCounts) {
+        const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true);
+        if (!first) first = multiply(m, matmul_kernels(isa, 40, true), x, 40, true);
+        if (!std::equal(y.begin(), y.end(), first->begin())) {
+          mllm::testing::report(__FILE__, __LINE__,
+                                std::string(isa_name(isa)) + " differs for " + std::to_string(rows) +
+                                    " rows of " + std::to_string(c.n) + " x " + std::to_string(c.k));
+        }
+      }
+    }
+  }
+}
+
+// Extremes: the largest weights and activations do not overflow anything on the way.
+TEST(integer_products_of_extremes) {
+  for (const int8_t extreme : {int8_t{-128}, int8_t{127}}) {
+    Matrix m({DType::Int8, DType::Float32, 32, 640, 0});
+    std::fill_n(m.stored.weight.as<int8_t>(), m.stored.weight.size(), extreme);
+    std::fill_n(m.stored.scale.as<float>(), 32, 1.0f);
+    ThreadPool pool(1);
+    m.packed = std::make_unique<PackedMatrix>(m.stored);
+    m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
+    for (const float sign : {1.0f, -1.0f}) {
+      const std::vector<float> x(20 * 640, 127.0f * sign);
+      for (const Isa isa : kAll) {
+        if (!isa_supported(isa)) continue;
+        for (const int64_t rows : {1, 3, 20}) {
+          for (const float y : multiply(m, matmul_kernels(isa, rows, true), x, rows, true)) {
+            CHECK_EQ(y, 640.0f * 127.0f * sign * extreme);
+          }
+        }
+      }
+    }
+  }
+}
+
+// A NaN or infinity in a row must show, not become a number; other rows do not see it.
+TEST(integer_products_of_what_is_no_number) {
+  const Matrix m({DType::Int8, DType::Float32, 32, 200, 0});
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    auto x = activations(20, 200);
+    const auto good = x;
+    x[3 * 200 + 150] = bad;
+    for (const Isa isa : kAll) {
+      if (!isa_supported(isa)) continue;
+      const auto& kernels = matmul_kernels(isa, 20, true);
+      const auto y = multiply(m, kernels, x, 20, true);
+      const auto expected = multiply(m, kernels, good, 20, true);
+      for (size_t i = 0; i < y.size(); ++i) {
+        if (i / 32 == 3) {
+          CHECK(std::isnan(y[i]));
+        } else {
+          CHECK_EQ(y[i], expected[i]);
+        }
+      }
+    }
+  }
+}
+
+TEST(finish_adds_scale_bias_and_residual) {
+  for (const Isa isa : kAll) {
+    if (!isa_supported(isa)) continue;
+    for (const int64_t columns : {1, 7, 16, 31, 32}) {
+      const int64_t rows = 3, stride = 40;
+      std::vector<float> sums(16 * 32), scale(32), bias(32), residual(rows * stride), y(rows * stride, -5.0f);
+      for (size_t i = 0; i < sums.size(); ++i) sums[i] = static_cast<float>(i);
+      for (size_t i = 0; i < 32; ++i) {
+        scale[i] = static_cast<float>(i + 1);
+        bias[i] = static_cast<float>(100 * i);
+      }
+      for (size_t i = 0; i < residual.size(); ++i) residual[i] = static_cast<float>(1000 * i);
+      matmul_kernels(isa, rows, false)
+          .finish({.sums = sums.data(),
+                   .rows = rows,
+                   .columns = columns,
+                   .scale = scale.data(),
+                   .bias = bias.data(),
+                   .residual = residual.data(),
+                   .y = y.data(),
+                   .y_stride = stride});
+      for (int64_t i = 0; i < rows * stride; ++i) {
+        const int64_t r = i / stride, c = i % stride;
+        const auto at = static_cast<size_t>(i);
+        const float expected = c < columns
+                                   ? sums[static_cast<size_t>(r * 32 + c)] * scale[static_cast<size_t>(c)] +
+                                         bias[static_cast<size_t>(c)] + residual[at]
+                                   : -5.0f;
+        CHECK_EQ(y[at], expected);
+      }
+    }
+  }
+}
+
+TEST(the_machine_is_measured) {
+  const MachineSpeed speed = measure_machine(1);
+  CHECK(speed.read_bandwidth > 1e8);
+  CHECK(speed.int8_macs > 1e8);
+  CHECK(speed.matrix_macs >= 0);
+}
+
+}  // namespace
+}  // namespace mllm
+
+TEST_MAIN()
