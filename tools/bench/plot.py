@@ -47,7 +47,12 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
         below = [one["median"] - one["low"] for one in samples]
         above = [one["high"] - one["median"] for one in samples]
         axes.errorbar(x, middle, [below, above], marker="o", capsize=3)
-        axes.set(title=title, xlabel=f"{key}, tokens", ylabel="tokens/s", ylim=(0, None))
+        axes.set(
+            title=title,
+            xlabel={"tokens": "prompt tokens", "context": "tokens before"}[key],
+            ylabel="tokens/s",
+            ylim=(0, None),
+        )
         axes.grid(alpha=0.3)
     if machine["read_bandwidth"] is not None:
         bandwidth = machine["read_bandwidth"]["median"]
