@@ -26,11 +26,12 @@ _NICENESS = 10
 @dataclass(frozen=True)
 class Environment:
     """A virtual environment. requirements: as pip takes them, pinned. remove: packages that come along but
-    break it. variables: for building from source."""
+    break it. options: of pip's install. variables: for building from source."""
 
     name: str
     requirements: tuple[str, ...]
     remove: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
 
 
@@ -70,7 +71,7 @@ class Site:
             [sys.executable, "-m", "pip", "--python", str(python)] if outside else [str(python), "-m", "pip"]
         )
         variables = dict(environment.variables)
-        self.run([*pip, "install", *environment.requirements], log, variables)
+        self.run([*pip, "install", *environment.options, *environment.requirements], log, variables)
         if environment.remove:
             self.run([*pip, "uninstall", "--yes", *environment.remove], log)
         marker.write_text(wanted)

@@ -12,7 +12,10 @@ __all__ = [
     "OPENVINO_GENAI",
 ]
 
-LLAMA_CPP = Environment("llama_cpp", ("llama-cpp-python==0.3.36", "numpy==2.4.6"))
+# Built here: a wheel that pip kept from an earlier build may come from another compiler.
+LLAMA_CPP = Environment(
+    "llama_cpp", ("llama-cpp-python==0.3.36", "numpy==2.4.6"), options=("--no-cache-dir",)
+)
 ONNXRUNTIME_GENAI = Environment(
     "onnxruntime_genai", ("onnxruntime-genai==0.18.0", "onnxruntime==1.31.1", "numpy==2.4.6")
 )
