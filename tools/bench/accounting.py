@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mindir_llm.tools.bench.errors import BenchError
+
 __all__ = ["Costs", "costs", "linear_bytes"]
 
 _EMBEDDING = "model.embed_tokens."
@@ -38,12 +40,15 @@ class Costs:
 
 
 def costs(manifest: Mapping[str, Any], parameters: Sequence[Mapping[str, Any]]) -> Costs:
-    """From a bundle's manifest and its decode graph's parameters ({"name", "dims", "nbytes"})."""
+    """From a bundle's manifest and its decode graph's parameters ({"name", "dims", "nbytes"}). BenchError:
+    KV caches of an unknown type."""
     model = manifest["model"]
     hidden, width = model["hidden_size"], model["intermediate_size"]
     queries = model["num_attention_heads"] * model["head_dim"]
     keys = model["num_key_value_heads"] * model["head_dim"]
     layers = model["num_hidden_layers"]
+    if manifest["kv_dtype"] not in _KV_ITEM_BYTES:
+        raise BenchError(f"kv_dtype {manifest['kv_dtype']}: its size is not known here")
     kv_item = _KV_ITEM_BYTES[manifest["kv_dtype"]]
     return Costs(
         weight_bytes=sum(_read_bytes(parameters)),

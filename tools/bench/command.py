@@ -71,6 +71,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--workdir", type=Path, metavar="DIR", help=f"where it is kept (default: {default_workdir()})"
     )
+    made.add_argument("--fresh", action="store_true", help="export it again, with the code as it is now")
     parser.add_argument("--threads", type=int, metavar="N", help="default: one per physical core")
     parser.add_argument("--repeat", type=int, metavar="N", help="repetitions (default: 5, with --quick 2)")
     parser.add_argument("--quick", action="store_true", help="few and short pieces: a check, not a result")
@@ -86,7 +87,9 @@ def _run(args: argparse.Namespace) -> int:
         _check(args)
         bundle = args.bundle
         if bundle is None:
-            bundle = make_bundle(args.shape, args.quant or "a16w8", args.workdir or default_workdir())
+            bundle = make_bundle(
+                args.shape, args.quant or "a16w8", args.workdir or default_workdir(), fresh=args.fresh
+            )
         plan = (quick_plan if args.quick else full_plan)(args.repeat)
         if args.profile:
             profile = run_profile(bundle, plan, threads=args.threads, exact=args.exact)
@@ -117,6 +120,8 @@ def _check(args: argparse.Namespace) -> None:
         for flag in ("quant", "workdir"):
             if getattr(args, flag) is not None:
                 raise BenchError(f"--{flag} goes with --shape, not with a BUNDLE")
+        if args.fresh:
+            raise BenchError("--fresh goes with --shape, not with a BUNDLE")
         if not Path(args.bundle).is_dir():
             raise BenchError(f"{args.bundle}: no such folder")
     for flag in ("threads", "repeat"):

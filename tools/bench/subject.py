@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,10 +32,12 @@ def make_checkpoint(shape: str, workdir: Path) -> Path:
     return folder
 
 
-def make_bundle(shape: str, quant: str, workdir: Path, *, max_seq_len: int | None = None) -> Path:
-    """A bundle of that shape, exported at the first call. BenchError: the export failed."""
-    suffix = f"-{max_seq_len}" if max_seq_len else ""
-    bundle = workdir / shape / f"bundle-{quant}{suffix}"
+def make_bundle(shape: str, quant: str, workdir: Path, *, fresh: bool = False) -> Path:
+    """A bundle of that shape, exported at the first call, or where fresh in any case. BenchError: the export
+    failed."""
+    bundle = workdir / shape / f"bundle-{quant}"
+    if fresh:
+        shutil.rmtree(bundle, ignore_errors=True)
     if (bundle / "manifest.json").exists():
         return bundle
     checkpoint = make_checkpoint(shape, workdir)
@@ -42,8 +45,6 @@ def make_bundle(shape: str, quant: str, workdir: Path, *, max_seq_len: int | Non
     # In its own process: MindSpore's memory would stay with this one.
     command = [sys.executable, "-m", "mindir_llm.tools.bench.export", str(checkpoint), str(bundle)]
     command += ["--quant", quant]
-    if max_seq_len is not None:
-        command += ["--max-seq-len", str(max_seq_len)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("mindir-llm: error: ")]

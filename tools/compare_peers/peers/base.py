@@ -14,18 +14,20 @@ __all__ = ["Peer", "PyPIPeer", "Variant"]
 WORKERS = Path(__file__).resolve().parents[1] / "workers"
 CONVERTERS = Path(__file__).resolve().parents[1] / "converters"
 
-# Sizes of the files that pip recorded, without what Python compiles at the first import.
+# Sizes of the files that pip recorded, without what Python compiles at the first import. Files of one content
+# count once: a wheel cannot hold links, so some carry each library under three names.
 _FACTS = """
-import importlib.metadata as metadata, json, sys
-sizes, versions = 0, {}
+import hashlib, importlib.metadata as metadata, json, sys
+sizes, versions = {}, {}
 for name in sys.argv[1:]:
     one = metadata.distribution(name)
     versions[name] = one.version
     for path in one.files or []:
         file = path.locate()
         if path.suffix != ".pyc" and file.is_file():
-            sizes += file.stat().st_size
-print(json.dumps({"versions": versions, "package_bytes": sizes}))
+            content = file.read_bytes()
+            sizes[hashlib.sha256(content).digest()] = len(content)
+print(json.dumps({"versions": versions, "package_bytes": sum(sizes.values())}))
 """
 
 

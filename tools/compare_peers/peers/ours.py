@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,9 +43,8 @@ class MindirLLM:
         return {"versions": {"mindir-llm": number}, "package_bytes": size}
 
     def convert(self, site: Site, shape: str, checkpoint: Path, variant: Variant) -> Path:
-        shutil.rmtree(site.workdir / shape / f"bundle-{variant.name}", ignore_errors=True)
         try:
-            return make_bundle(shape, variant.name, site.workdir)
+            return make_bundle(shape, variant.name, site.workdir, fresh=True)
         except BenchError as error:
             raise CompareError(str(error)) from None
 
