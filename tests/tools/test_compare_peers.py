@@ -126,8 +126,10 @@ def test_rounds_take_turns_and_begin_with_another_engine() -> None:
         order.append(entry.name)
         return _result(1.0)
 
-    loads = measure_rounds(entries, 4, measure)
+    saved: list[int] = []
+    loads = measure_rounds(entries, 4, measure, after_round=lambda known: saved.append(len(known)))
     assert len(loads) == 4
+    assert saved == [1, 2, 3, 4]
     a, b, c = (entry.name for entry in entries)
     assert order == [a, b, c, b, c, a, c, a, b, a, b, c]
     assert [len(entry.rounds) for entry in entries] == [4, 4, 4]

@@ -109,24 +109,22 @@ def _compare(args: argparse.Namespace) -> dict[str, Any] | None:
     lengths = Lengths()
     if config["max_position_embeddings"] < lengths.max_seq_len:
         raise CompareError(f"--shape: {args.shape} has fewer than {lengths.max_seq_len} positions")
+    path = args.json or site.workdir / args.shape / "comparison.json"
+    machine = {**machine_facts(), "threads": site.threads}
+
+    def report(loads: list[float]) -> dict[str, Any]:
+        return build_report(entries, shape=args.shape, lengths=lengths, machine=machine, load_averages=loads)
+
     with Bar(True, "engines", "engine", args.rounds * len(entries)) as bar:
         loads = measure_rounds(
             entries,
             args.rounds,
             worker_measure(site, lengths, config["vocab_size"]),
             lambda _: bar.update(1),
+            lambda loads: write_json(report(loads), path),
         )
-    report = build_report(
-        entries,
-        shape=args.shape,
-        lengths=lengths,
-        machine={**machine_facts(), "threads": site.threads},
-        load_averages=loads,
-    )
-    path = args.json or site.workdir / args.shape / "comparison.json"
-    write_json(report, path)
     _say(f"results: {path}")
-    return report
+    return report(loads)
 
 
 def _write(report: dict[str, Any], args: argparse.Namespace) -> None:

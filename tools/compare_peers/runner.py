@@ -108,25 +108,26 @@ def measure_rounds(
     rounds: int,
     measure: Measure,
     progress: Callable[[str], None] = lambda _: None,
+    after_round: Callable[[list[float]], None] = lambda _: None,
 ) -> list[float]:
     """Measure every entry once a round, one at a time, each round starting with the next one: what the
     machine's own drift does to one engine, it does to all.
 
     An entry that fails once is not measured again and gets the reason; its rounds are dropped, so that all
-    medians are over the same rounds. progress: is told the entry's name before it is measured. Returns the
-    machine's load average before each round.
+    medians are over the same rounds. progress: is told the entry's name when its turn is over. after_round:
+    may save what there is. Both it and the result are the machine's load averages before each round.
     """
     loads = []
     for number in range(rounds):
         loads.append(os.getloadavg()[0])
         first = number % max(len(entries), 1)
         for entry in [*entries[first:], *entries[:first]]:
+            if entry.reason is None:
+                try:
+                    entry.rounds.append(measure(entry))
+                except CompareError as error:
+                    entry.reason = f"round {number + 1}: {error}"
+                    entry.rounds.clear()
             progress(entry.name)
-            if entry.reason is not None:
-                continue
-            try:
-                entry.rounds.append(measure(entry))
-            except CompareError as error:
-                entry.reason = f"round {number + 1}: {error}"
-                entry.rounds.clear()
+        after_round(loads)
     return loads
