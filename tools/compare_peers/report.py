@@ -200,7 +200,7 @@ def markdown(report: dict[str, Any], plot: str | None = None) -> str:
     lines += [f"- {line}" for line in not_measured(report)]
     seen = set()
     for engine in report["engines"]:
-        if engine["engine"] in seen or not engine["versions"]:
+        if engine["engine"] in seen or not engine["versions"] or not engine["rounds"]:
             continue
         seen.add(engine["engine"])
         versions = ", ".join(f"{name} {number}" for name, number in engine["versions"].items())

@@ -124,18 +124,19 @@ def run_json(
 
     variables: the whole environment; None inherits. timeout in seconds.
     """
+    program = next((Path(word).name for word in command if word.endswith(".py")), Path(command[0]).name)
     try:
         done = subprocess.run(
             command, input=json.dumps(request), capture_output=True, text=True, env=variables, timeout=timeout
         )
     except subprocess.TimeoutExpired:
-        raise CompareError(f"{Path(command[-1]).name} did not end within {timeout:.0f} s") from None
+        raise CompareError(f"{program} did not end within {timeout:.0f} s") from None
     except OSError as error:
         raise CompareError(f"{command[0]}: {error.strerror}") from None
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         said = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise CompareError(f"{Path(command[-1]).name} {status_text(done.returncode)}: {said[-1]}")
+        raise CompareError(f"{program} {status_text(done.returncode)}: {said[-1]}")
     return json.loads(lines[-1])
 
 

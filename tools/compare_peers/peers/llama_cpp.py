@@ -10,7 +10,7 @@ from mindir_llm.tools.compare_peers.peers.base import CONVERTERS, PyPIPeer, Vari
 from mindir_llm.tools.compare_peers.peers.pins import CONVERT_LLAMA_CPP, LLAMA_CPP
 from mindir_llm.tools.compare_peers.site import Environment, Site
 
-__all__ = ["LlamaCpp"]
+__all__ = ["LlamaCpp", "LlamaCppFlash"]
 
 
 def _with_compiler(environment: Environment) -> Environment:
@@ -26,9 +26,9 @@ def _with_compiler(environment: Environment) -> Environment:
 class LlamaCpp(PyPIPeer):
     name = "llama.cpp"
     variants = (Variant("Q4_0", 4), Variant("Q8_0", 8))
-    notes = (
+    notes: tuple[str, ...] = (
         "built for this machine's instructions (GGML_NATIVE), quantized by its own quantizer; n_ctx 2048, "
-        "n_batch 512, flash attention on",
+        "n_batch 512",
     )
     environment = _with_compiler(LLAMA_CPP)
     converter = CONVERT_LLAMA_CPP
@@ -62,3 +62,14 @@ class LlamaCpp(PyPIPeer):
 
     def model(self, folder: Path) -> Path:
         return folder / "model.gguf"
+
+
+class LlamaCppFlash(LlamaCpp):
+    """The same files with flash attention, which is faster for prompts and slower for decoding behind long
+    ones: neither is the better setting, so both are measured."""
+
+    name = "llama.cpp, flash attention"
+    notes = ()
+
+    def command(self, site: Site) -> list[str]:
+        return [*super().command(site), "--flash-attn"]

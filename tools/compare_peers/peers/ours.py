@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from mindir_llm.runtime import _native
+from mindir_llm.runtime.errors import MindirLLMError
 from mindir_llm.tools.bench.errors import BenchError
 from mindir_llm.tools.bench.subject import make_bundle
 from mindir_llm.tools.compare_peers.errors import CompareError
@@ -29,17 +31,15 @@ class MindirLLM:
 
     def facts(self, site: Site) -> dict[str, Any]:
         import mindir_llm
-        from mindir_llm.runtime import _native
 
         try:
-            number = version("mindir-llm")
-        except PackageNotFoundError:
-            number = _native.library().mllm_version().decode()
-        except OSError as error:
+            engine = _native._find().stat().st_size
+            number = _version()
+        except (MindirLLMError, OSError) as error:
             raise CompareError(str(error)) from None
-        folders = [Path(folder) for folder in mindir_llm.__path__]
-        files = {file for folder in folders for part in _parts(folder) for file in part.rglob("*.py")}
-        size = sum(file.stat().st_size for file in files) + _native._find().stat().st_size
+        folders = [path.resolve() for folder in mindir_llm.__path__ for path in Path(folder).iterdir()]
+        modules = {file for folder in folders if folder.is_dir() for file in folder.rglob("*.py")}
+        size = engine + sum(file.stat().st_size for file in modules)
         return {"versions": {"mindir-llm": number}, "package_bytes": size}
 
     def convert(self, site: Site, shape: str, checkpoint: Path, variant: Variant) -> Path:
@@ -58,6 +58,9 @@ class MindirLLM:
         return worker_environment(site.threads, ours=True)
 
 
-def _parts(folder: Path) -> list[Path]:
-    """The package's folders; in a checkout they may be links."""
-    return [path.resolve() for path in folder.iterdir() if path.is_dir()]
+def _version() -> str:
+    try:
+        return version("mindir-llm")
+    except PackageNotFoundError:
+        number: str = _native.library().mllm_version().decode()
+        return number

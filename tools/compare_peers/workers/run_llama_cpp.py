@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from typing import Any
 
@@ -10,12 +10,11 @@ import harness
 
 
 class Engine:
-    """One context, with flash attention: see the note in peers/llama_cpp.py."""
+    """One context; with flash attention where the command line says --flash-attn."""
 
     def __init__(self, model: str, threads: int, max_seq_len: int) -> None:
         import llama_cpp
 
-        flash = os.environ.get("COMPARE_PEERS_LLAMA_CPP_FLASH_ATTN", "1") == "1"
         self._llama: Any = llama_cpp.Llama(
             model,
             n_ctx=max_seq_len,
@@ -23,7 +22,7 @@ class Engine:
             n_ubatch=512,
             n_threads=threads,
             n_threads_batch=threads,
-            flash_attn=flash,
+            flash_attn="--flash-attn" in sys.argv,
             verbose=False,
         )
 
