@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from mindir_llm.export import ExportOptions, export_bundle
-from mindir_llm.tools.bench import BenchError, command
+from mindir_llm.runtime import LLM
+from mindir_llm.runtime.native_backend import NativeSession
+from mindir_llm.tools.bench import BenchError, command, engine, worker
 from mindir_llm.tools.bench.accounting import costs, linear_bytes
 from mindir_llm.tools.bench.command import main
-from mindir_llm.tools.bench.measure import Plan, full_plan, measure, quick_plan
+from mindir_llm.tools.bench.measure import Plan, full_plan, measure, quick_plan, run_profile
 from mindir_llm.tools.bench.processes import run_worker
 from mindir_llm.tools.bench.report import profile_text, report_text
 from mindir_llm.tools.bench.subject import make_checkpoint
@@ -278,6 +283,81 @@ def test_profile_table() -> None:
     assert "decode, 10 steps: 8.0 ms in operators" in text
 
 
+PROFILE = {
+    "prefill": [{"operator": "Linear", "name": "lm_head", "calls": 1, "seconds": 0.5}],
+    "decode": [{"operator": "Attention", "name": "", "calls": 16, "seconds": 0.25}],
+}
+
+
+def test_profile_command(
+    demo: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    steps = {**_steps([MACHINE]), "profile": PROFILE}
+    monkeypatch.setattr(
+        command, "run_profile", lambda *args, **kwargs: run_profile(*args, **kwargs, runner=_fake(steps))
+    )
+    file = tmp_path / "profile.json"
+    assert main([str(demo("a16w8")), "--profile", "--json", str(file)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["Linear", "lm_head", "1", "500.00", "100.0%", "0.0"] in rows
+    assert ["Attention", "16", "250.00", "100.0%", "–"] in rows
+    assert json.loads(file.read_text())["report"] == PROFILE
+
+
+def test_the_engine_is_asked_for_its_profile(
+    demo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(NativeSession, "profile", lambda _, on: asked.append(on), raising=False)
+    monkeypatch.setattr(NativeSession, "profile_report", lambda _: PROFILE, raising=False)
+    request = {"bundle": str(demo("a16w8")), "threads": 1, "exact": False, "tokens": 9, "decode_steps": 2}
+    assert worker.profile(request) == PROFILE
+    assert asked == [True]
+
+
+def test_an_engine_without_a_profiler_says_so(
+    demo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(NativeSession, "profile", raising=False)
+    with pytest.raises(BenchError, match="no profiler"):
+        engine.Engine(str(demo("a16w8")), 1, False).start_profile()
+
+
+def test_exact_is_passed_on(demo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bool] = []
+
+    def with_exact(bundle: str, threads: int | None, *, exact: bool = False) -> LLM:
+        given.append(exact)
+        return LLM(bundle, threads)
+
+    monkeypatch.setattr(engine, "LLM", with_exact)
+    engine.Engine(str(demo("a16w8")), 1, True)
+    assert given == [True]
+    monkeypatch.setattr(engine, "LLM", lambda bundle, threads: None)
+    with pytest.raises(BenchError, match="no such mode"):
+        engine.Engine(str(demo("a16w8")), 1, True)
+
+
+def test_the_probe_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "mindir_llm.runtime.machine"
+
+    @dataclass
+    class MachineSpeed:
+        read_bandwidth: float
+        int8_macs: float
+        matrix_macs: float
+
+    module = ModuleType(name)
+    module.measure = lambda threads: MachineSpeed(1e9 * threads, 5e11, 0.0)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, name, module)
+    assert engine.machine_speed(3) == {"read_bandwidth": 3e9, "int8_macs": 5e11, "matrix_macs": 0.0}
+    monkeypatch.setitem(sys.modules, name, None)
+    assert engine.machine_speed(3) is None
+
+
 def test_checkpoints_are_made_once(tmp_path: Path) -> None:
     folder = make_checkpoint("tiny", tmp_path)
     before = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
@@ -298,7 +378,7 @@ def test_plot(demo: Callable[[str], Path], tmp_path: Path) -> None:
 def test_without_matplotlib_a_plot_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("measured first"))
     assert main([str(tmp_path), "--plot", str(tmp_path / "a.png")]) == 2
     assert "pip install 'mindir-llm[bench]'" in capsys.readouterr().err

@@ -40,8 +40,9 @@ _EXAMPLES = f"""examples:
   {_PROGRAM} --workdir peers --markdown docs/performance.md --plot docs/peers.svg
   {_PROGRAM} --from-json peers/tinyllama-1.1b/comparison.json --markdown docs/performance.md
 
-The first run downloads and builds for a long time (about 4 GB with the converters); later ones keep that.
-llama.cpp is built from source and needs a C++ compiler, better clang than GCC 12 on CPUs with AMX.
+The first run downloads and builds for a long time (about 4 GB with the converters and a CPU build of torch);
+later ones keep that. llama.cpp is built from source and needs a C++ compiler, better clang than GCC 12 on CPUs
+with AMX.
 """
 
 
