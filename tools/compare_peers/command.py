@@ -41,8 +41,8 @@ _EXAMPLES = f"""examples:
   {_PROGRAM} --from-json peers/tinyllama-1.1b/comparison.json --markdown docs/performance.md
 
 The first run downloads and builds for a long time (about 4 GB with the converters and a CPU build of torch);
-later ones keep that. llama.cpp is built from source and needs a C++ compiler, better clang than GCC 12 on CPUs
-with AMX.
+later ones keep that. llama.cpp is built from source and needs a C++ compiler, on CPUs with AMX clang rather
+than GCC 12.
 """
 
 
