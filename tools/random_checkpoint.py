@@ -32,6 +32,20 @@ _LLAMA: dict[str, Any] = {
 }
 
 SHAPES: dict[str, dict[str, Any]] = {
+    # Not a known model: the smallest one that every quantizer takes, to try out a measurement.
+    "tiny": {
+        **_LLAMA,
+        "hidden_size": 256,
+        "intermediate_size": 512,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 1024,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-05,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": False,
+    },
     "tinyllama-1.1b": {
         **_LLAMA,
         "hidden_size": 2048,
