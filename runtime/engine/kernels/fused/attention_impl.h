@@ -152,25 +152,32 @@ inline float offset(float maximum) {
   return maximum == -__builtin_inff() ? 0.0f : maximum;
 }
 
-void softmax(float* scores, int64_t count, SoftmaxState* state) {
+// The maxima of all rows come first, so that waiting for one overlaps with work for others.
+void softmax(float* scores, int64_t stride, int64_t rows, int64_t count, SoftmaxState* states) {
   const V lowest = splat(-__builtin_inff());
   const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
-  for (int64_t j = count; j < padded; ++j) scores[j] = -__builtin_inff();
-  V m[4] = {lowest, lowest, lowest, lowest};
-  int64_t j = 0;
-  for (; j + 4 * kLanes <= padded; j += 4 * kLanes) {
-    for (int i = 0; i < 4; ++i) m[i] = max(load(scores + j + i * kLanes), m[i]);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * stride;
+    for (int64_t j = count; j < padded; ++j) row[j] = -__builtin_inff();
+    V m[4] = {lowest, lowest, lowest, lowest};
+    int64_t j = 0;
+    for (; j + 4 * kLanes <= padded; j += 4 * kLanes) {
+      for (int i = 0; i < 4; ++i) m[i] = max(load(row + j + i * kLanes), m[i]);
+    }
+    for (; j < padded; j += kLanes) m[0] = max(load(row + j), m[0]);
+    states[r].maximum = highest(max(max(m[0], m[1]), max(m[2], m[3])));
   }
-  for (; j < padded; j += kLanes) m[0] = max(load(scores + j), m[0]);
-  state->maximum = highest(max(max(m[0], m[1]), max(m[2], m[3])));
-  const V subtract = splat(offset(state->maximum));
-  V total = zero();
-  for (j = 0; j < padded; j += kLanes) {
-    const V p = exp(sub(load(scores + j), subtract));
-    store(scores + j, p);
-    total = add(total, p);
+  for (int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * stride;
+    const V subtract = splat(offset(states[r].maximum));
+    V total = zero();
+    for (int64_t j = 0; j < padded; j += kLanes) {
+      const V p = exp(sub(load(row + j), subtract));
+      store(row + j, p);
+      total = add(total, p);
+    }
+    states[r].sum = sum(total);
   }
-  state->sum = sum(total);
 }
 
 void softmax_merge(float* y, SoftmaxState* state, const float* x, const SoftmaxState* other, int64_t size) {

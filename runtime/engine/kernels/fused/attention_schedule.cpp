@@ -58,6 +58,7 @@ struct Job {
   Cut cut;
   bool split = false;
   int64_t items = 0;
+  int64_t workers = 0;
   std::atomic<int64_t> next{0};
   float* thread_scratch = nullptr;
   float* partials = nullptr;
@@ -156,26 +157,24 @@ void run_piece(const Job& job, const Place& p, const TileScratch& scratch, const
   store_result(job, p, result(0));
 }
 
-// A thread takes its next item before it works on one, to know what it will read then.
 void work(Job& job, int64_t worker) {
   const AttentionShape& shape = job.call.shape;
   const TileScratch scratch =
       TileScratch::at(job.thread_scratch + worker * thread_floats(shape), job.cut.vectors(), shape.d);
-  int64_t item = job.next++;
-  if (item >= job.items) return;
-  Place now = place(job, item);
-  while (item < job.items) {
-    item = job.next++;
-    const Place later = item < job.items ? place(job, item) : now;
-    const MemoryRange then =
-        item < job.items ? first_step(later.cache, later.tile, later.piece) : MemoryRange{};
-    load_queries(job, now, scratch.queries);
-    if (job.split) {
-      run_piece(job, now, scratch, then);
-    } else {
-      run_tile(job, now, scratch, then);
+  for (int64_t item = job.next++; item < job.items; item = job.next++) {
+    const Place p = place(job, item);
+    // Threads mostly take turns, so this is what this one is going to read next.
+    MemoryRange then;
+    if (item + job.workers < job.items) {
+      const Place later = place(job, item + job.workers);
+      then = first_step(later.cache, later.tile, later.piece);
     }
-    now = later;
+    load_queries(job, p, scratch.queries);
+    if (job.split) {
+      run_piece(job, p, scratch, then);
+    } else {
+      run_tile(job, p, scratch, then);
+    }
   }
 }
 
@@ -214,8 +213,9 @@ void attend(const VectorKernels& kernels, const AttentionCall& call, std::span<c
       tile += here;
     }
   }
+  job.workers = std::min<int64_t>(threads, job.items);
   // One captured pointer fits into std::function without memory from the heap.
-  pool.parallel_for(std::min<int64_t>(threads, job.items), 1, [&job](int64_t begin, int64_t end) {
+  pool.parallel_for(job.workers, 1, [&job](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) work(job, i);
   });
 }

@@ -120,9 +120,8 @@ void attend_piece(const VectorKernels& kernels, const CacheHead& cache, const Ti
   scores_of(kernels, cache, tile, begin, end, scratch);
   for (int64_t r = tile.first_seeing(begin); r < tile.rows; ++r) {
     const int64_t count = std::min(end, tile.position + r + 1) - begin;
-    for (int64_t i = r * tile.heads; i < (r + 1) * tile.heads; ++i) {
-      kernels.softmax(scratch.scores + i * kScoresStride, count, result.states + i);
-    }
+    const int64_t i = r * tile.heads;
+    kernels.softmax(scratch.scores + i * kScoresStride, kScoresStride, tile.heads, count, result.states + i);
   }
   weighted_values(kernels, cache, tile, begin, end, scratch, result.sums, then);
 }

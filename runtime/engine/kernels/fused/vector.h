@@ -78,9 +78,10 @@ struct VectorKernels {
                         MemoryRange next);
   void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
                         MemoryRange next);
-  // scores[j] = e^(scores[j] - maximum), j < count; scores are overwritten up to a multiple of
-  // kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum are 0.
-  void (*softmax)(float* scores, int64_t count, SoftmaxState* state);
+  // For rows of `count` scores, `stride` apart: score = e^(score - maximum). They are overwritten up to a
+  // multiple of kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum
+  // are 0.
+  void (*softmax)(float* scores, int64_t stride, int64_t rows, int64_t count, SoftmaxState* states);
   // Sums y of weighted vectors take in those of another set of scores. size is a multiple of kProductColumns.
   void (*softmax_merge)(float* y, SoftmaxState* state, const float* x, const SoftmaxState* other,
                         int64_t size);

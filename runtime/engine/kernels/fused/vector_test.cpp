@@ -223,7 +223,7 @@ TEST(softmax) {
       auto scores = random_floats(272, 3);
       const auto x = scores;
       SoftmaxState state;
-      kernels.softmax(scores.data(), static_cast<int64_t>(count), &state);
+      kernels.softmax(scores.data(), 0, 1, static_cast<int64_t>(count), &state);
       CHECK_EQ(state.maximum, *std::max_element(x.begin(), x.begin() + static_cast<int64_t>(count)));
       double sum = 0;
       for (size_t i = 0; i < count; ++i) {
@@ -237,12 +237,12 @@ TEST(softmax) {
     }
     std::vector<float> scores(32, -infinity);
     SoftmaxState state;
-    kernels.softmax(scores.data(), 20, &state);
+    kernels.softmax(scores.data(), 0, 1, 20, &state);
     CHECK_EQ(state.maximum, -infinity);
     CHECK_EQ(state.sum, 0.0f);
     scores.assign(32, 1.0f);
     scores[9] = std::nanf("");
-    kernels.softmax(scores.data(), 20, &state);
+    kernels.softmax(scores.data(), 0, 1, 20, &state);
     CHECK(std::isnan(state.sum));
   });
 }
