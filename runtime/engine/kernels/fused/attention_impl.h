@@ -113,28 +113,27 @@ void product(const ProductBlock& block) {
 }
 
 template <class T>
-void transpose_rows(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
-                    MemoryRange next) {
+void transpose_rows(const void* rows, int64_t count, int64_t size, float* y, MemoryRange next) {
   const T* x = static_cast<const T*>(rows);
   const int64_t whole = (count + kProductColumns - 1) / kProductColumns * kProductColumns;
-  // A block of lanes by lanes asks for lanes / 2 times 2 lines at most, which is what float32 needs.
+  // While a block of lanes by lanes is read, up to half as much is asked for: with float32, lanes / 2 lines.
   const int64_t blocks = whole / kLanes * ((size + kLanes - 1) / kLanes);
-  Ahead ahead(next, blocks * kLanes / 2, rows);
+  Ahead ahead(next, blocks * kLanes / 4, rows);
   for (int64_t j = 0; j < whole; j += kLanes) {
     for (int64_t i = 0; i < size; i += kLanes) {
       const T* from = x + j * size + i;
-      float* to = y + i * stride + j;
-      for (int r = 0; r < kLanes; r += 2) ahead.step();
+      float* to = y + i * kTransposedStride + j;
+      for (int r = 0; r < kLanes; r += 4) ahead.step();
       V tile[kLanes];
       if (j + kLanes <= count && i + kLanes <= size) {
         load_transposed(from, size, tile);
 #pragma GCC unroll 16
-        for (int r = 0; r < kLanes; ++r) store(to + r * stride, tile[r]);
+        for (int r = 0; r < kLanes; ++r) store(to + r * kTransposedStride, tile[r]);
       } else {
         const int64_t width = size - i < kLanes ? size - i : kLanes;
         for (int r = 0; r < kLanes; ++r) tile[r] = j + r < count ? load_part(from + r * size, width) : zero();
         transpose(tile);
-        for (int r = 0; r < width; ++r) store(to + r * stride, tile[r]);
+        for (int r = 0; r < width; ++r) store(to + r * kTransposedStride, tile[r]);
       }
     }
   }

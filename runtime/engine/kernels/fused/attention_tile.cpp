@@ -38,7 +38,7 @@ void scores_of(const VectorKernels& kernels, const CacheHead& cache, const TileR
     const int64_t first = tile.first_seeing(j) * tile.heads;
     const auto [first_half, second_half] = halves(j + count < end ? step_at(cache.keys, cache, j + count, end)
                                                                   : step_at(cache.values, cache, begin, end));
-    transpose(row(cache.keys, cache, j), count, cache.d, scratch.step, kStep, first_half);
+    transpose(row(cache.keys, cache, j), count, cache.d, scratch.step, first_half);
     kernels.product({scratch.queries + first * cache.d, scratch.step,
                      scratch.scores + first * kScoresStride + j - begin, tile.vectors() - first,
                      padded(count), cache.d, cache.d, kStep, kScoresStride, false, second_half});

@@ -46,6 +46,7 @@ struct ProductBlock {
   bool accumulate;
   MemoryRange next;
 };
+inline constexpr int64_t kTransposedStride = 64;
 inline constexpr int64_t kProductColumns = 16;  // the lanes of the widest instruction set
 
 // Of a set of scores: the greatest, and the sum of exp(score - maximum).
@@ -73,11 +74,10 @@ struct VectorKernels {
   void (*scale_to)(const float* x, float factor, float* y, int64_t size);
 
   void (*product)(const ProductBlock&);
-  // y[i * stride + j] = rows[j * size + i], and 0 for j from count to the next multiple of kProductColumns
-  void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
-                        MemoryRange next);
-  void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
-                        MemoryRange next);
+  // y[i * kTransposedStride + j] = rows[j * size + i] for count <= kTransposedStride rows, and 0 for j from
+  // count to the next multiple of kProductColumns
+  void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, MemoryRange next);
+  void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, MemoryRange next);
   // For rows of `count` scores, `stride` apart: score = e^(score - maximum). They are overwritten up to a
   // multiple of kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum
   // are 0.

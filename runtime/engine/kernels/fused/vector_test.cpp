@@ -143,7 +143,7 @@ void check_transpose(decltype(VectorKernels::transpose_f32) transpose) {
     for (const int64_t size : {1, 5, 16, 64, 83}) {
       const auto x = weights<T>(static_cast<size_t>(count * size), 6);
       std::vector<float> y(static_cast<size_t>(size * 64), 1e9f);
-      transpose(x.data(), count, size, y.data(), 64, {x.data(), 100});
+      transpose(x.data(), count, size, y.data(), {x.data(), 100});
       const int64_t padded = (count + kProductColumns - 1) / kProductColumns * kProductColumns;
       for (int64_t i = 0; i < size; ++i) {
         for (int64_t j = 0; j < 64; ++j) {
