@@ -121,17 +121,18 @@ void transpose_rows(const void* rows, int64_t count, int64_t size, float* y, Mem
   Ahead ahead(next, blocks * kLanes / 4, rows);
   for (int64_t j = 0; j < whole; j += kLanes) {
     for (int64_t i = 0; i < size; i += kLanes) {
-      const T* from = x + j * size + i;
       float* to = y + i * kTransposedStride + j;
       for (int r = 0; r < kLanes; r += 4) ahead.step();
       V tile[kLanes];
       if (j + kLanes <= count && i + kLanes <= size) {
-        load_transposed(from, size, tile);
+        load_transposed(x + j * size + i, size, tile);
 #pragma GCC unroll 16
         for (int r = 0; r < kLanes; ++r) store(to + r * kTransposedStride, tile[r]);
       } else {
         const int64_t width = size - i < kLanes ? size - i : kLanes;
-        for (int r = 0; r < kLanes; ++r) tile[r] = j + r < count ? load_part(from + r * size, width) : zero();
+        for (int r = 0; r < kLanes; ++r) {
+          tile[r] = j + r < count ? load_part(x + (j + r) * size + i, width) : zero();
+        }
         transpose(tile);
         for (int r = 0; r < width; ++r) store(to + r * kTransposedStride, tile[r]);
       }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 
-#include "base/error.h"
 #include "kernels/fused/attention_tile.h"
 
 namespace mllm::fused {
