@@ -15,10 +15,11 @@ namespace {
 // else to do when more are asked for; and while none is asked for, the memory has nothing to do.
 class Ahead {
  public:
-  // For so many calls of step(), each of which asks for 2 lines at most.
+  // For so many calls of step(), each of which asks for 2 lines at most. Divided in 32 bits: many processors
+  // take 90 cycles for 64.
   Ahead(MemoryRange range, int64_t steps, const void* elsewhere)
       : at_(static_cast<const char*>(range.bytes > 0 ? range.data : elsewhere)),
-        stride_(range.bytes / steps) {}
+        stride_(static_cast<uint32_t>(range.bytes) / static_cast<uint32_t>(steps)) {}
   void step() {
     __builtin_prefetch(at_);
     __builtin_prefetch(at_ + stride_ / 2);
@@ -71,10 +72,12 @@ void product_tile(const ProductBlock& block, int64_t r0, int64_t n0, Ahead& shar
 // to hide the latency of an fma.
 template <int N>
 void product_columns(const ProductBlock& block, int64_t n0, Ahead& ahead) {
-  const int64_t tiles = (block.rows + kProductRows - 1) / kProductRows;
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t r0 = block.rows * t / tiles;
-    const int64_t rows = block.rows * (t + 1) / tiles - r0;
+  const auto tiles = static_cast<uint32_t>((block.rows + kProductRows - 1) / kProductRows);
+  const uint32_t low = static_cast<uint32_t>(block.rows) / tiles;
+  const uint32_t higher = static_cast<uint32_t>(block.rows) % tiles;
+  int64_t r0 = 0;
+  for (uint32_t t = 0; t < tiles; ++t) {
+    const uint32_t rows = low + (t < higher ? 1 : 0);
     switch (rows) {
       case 1:
         product_tile<1, N>(block, r0, n0, ahead);
@@ -97,6 +100,7 @@ void product_columns(const ProductBlock& block, int64_t n0, Ahead& ahead) {
           }
         }
     }
+    r0 += rows;
   }
 }
 

@@ -12,7 +12,7 @@ constexpr int64_t kScoresStride = kPiece + kProductColumns;
 
 // Query vectors that share a product near the diagonal, where each row sees one position more than the one
 // before.
-constexpr int64_t kDiagonalVectors = 6;
+constexpr int32_t kDiagonalVectors = 6;
 
 const void* row(const void* cache, const CacheHead& head, int64_t position) {
   return static_cast<const uint8_t*>(cache) + position * head.d * (head.is_half ? 2 : 4);
@@ -84,7 +84,8 @@ void weighted_values(const VectorKernels& kernels, const CacheHead& cache, const
     };
     // Rows on the diagonal: what all rows of a group see together, then the rest of each row alone.
     const int64_t all = tile.first_seeing(j + count - 1);
-    const int64_t group = std::max<int64_t>(1, kDiagonalVectors / tile.heads);
+    const int64_t group =
+        tile.heads < kDiagonalVectors ? kDiagonalVectors / static_cast<int32_t>(tile.heads) : 1;
     for (int64_t r = tile.first_seeing(j); r < all; r += group) {
       const int64_t last = std::min(r + group, all);
       const int64_t common = tile.position + r + 1 - j;
