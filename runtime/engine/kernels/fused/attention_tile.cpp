@@ -12,7 +12,7 @@ constexpr int64_t kScoresStride = kPiece + kProductColumns;
 
 // Query vectors that share a product near the diagonal, where each row sees one position more than the one
 // before.
-constexpr int64_t kDiagonalVectors = 6;
+constexpr int32_t kDiagonalVectors = 6;
 
 const void* row(const void* cache, const CacheHead& head, int64_t position) {
   return static_cast<const uint8_t*>(cache) + position * head.d * (head.is_half ? 2 : 4);
@@ -38,7 +38,7 @@ void scores_of(const VectorKernels& kernels, const CacheHead& cache, const TileR
     const int64_t first = tile.first_seeing(j) * tile.heads;
     const auto [first_half, second_half] = halves(j + count < end ? step_at(cache.keys, cache, j + count, end)
                                                                   : step_at(cache.values, cache, begin, end));
-    transpose(row(cache.keys, cache, j), count, cache.d, scratch.step, kStep, first_half);
+    transpose(row(cache.keys, cache, j), count, cache.d, scratch.step, first_half);
     kernels.product({scratch.queries + first * cache.d, scratch.step,
                      scratch.scores + first * kScoresStride + j - begin, tile.vectors() - first,
                      padded(count), cache.d, cache.d, kStep, kScoresStride, false, second_half});
@@ -84,7 +84,8 @@ void weighted_values(const VectorKernels& kernels, const CacheHead& cache, const
     };
     // Rows on the diagonal: what all rows of a group see together, then the rest of each row alone.
     const int64_t all = tile.first_seeing(j + count - 1);
-    const int64_t group = std::max<int64_t>(1, kDiagonalVectors / tile.heads);
+    const int64_t group =
+        tile.heads < kDiagonalVectors ? kDiagonalVectors / static_cast<int32_t>(tile.heads) : 1;
     for (int64_t r = tile.first_seeing(j); r < all; r += group) {
       const int64_t last = std::min(r + group, all);
       const int64_t common = tile.position + r + 1 - j;
@@ -120,9 +121,8 @@ void attend_piece(const VectorKernels& kernels, const CacheHead& cache, const Ti
   scores_of(kernels, cache, tile, begin, end, scratch);
   for (int64_t r = tile.first_seeing(begin); r < tile.rows; ++r) {
     const int64_t count = std::min(end, tile.position + r + 1) - begin;
-    for (int64_t i = r * tile.heads; i < (r + 1) * tile.heads; ++i) {
-      kernels.softmax(scratch.scores + i * kScoresStride, count, result.states + i);
-    }
+    const int64_t i = r * tile.heads;
+    kernels.softmax(scratch.scores + i * kScoresStride, kScoresStride, tile.heads, count, result.states + i);
   }
   weighted_values(kernels, cache, tile, begin, end, scratch, result.sums, then);
 }

@@ -20,7 +20,7 @@ namespace mllm::fused {
 inline constexpr int64_t kPiece = 256;
 // Positions that are converted to float32 at a time: with 64 numbers each they are 16 KB, half of the
 // smallest first-level cache, and 4 vectors of the widest instruction set.
-inline constexpr int64_t kStep = 64;
+inline constexpr int64_t kStep = kTransposedStride;
 // Query vectors (rows times heads) per tile. Converting a step costs as much as computing 3 to 4 vectors with
 // it.
 inline constexpr int64_t kTileVectors = 48;

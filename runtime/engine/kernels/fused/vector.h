@@ -33,6 +33,7 @@ struct ProductBlock {
   bool accumulate;
   MemoryRange next;
 };
+inline constexpr int64_t kTransposedStride = 64;
 inline constexpr int64_t kProductColumns = 16;  // the lanes of the widest instruction set
 
 // Of a set of scores: the greatest, and the sum of exp(score - maximum).
@@ -58,14 +59,14 @@ struct VectorKernels {
   void (*scale_to)(const float* x, float factor, float* y, int64_t size);
 
   void (*product)(const ProductBlock&);
-  // y[i * stride + j] = rows[j * size + i], and 0 for j from count to the next multiple of kProductColumns
-  void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
-                        MemoryRange next);
-  void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, int64_t stride,
-                        MemoryRange next);
-  // scores[j] = e^(scores[j] - maximum), j < count; scores are overwritten up to a multiple of
-  // kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum are 0.
-  void (*softmax)(float* scores, int64_t count, SoftmaxState* state);
+  // y[i * kTransposedStride + j] = rows[j * size + i] for count <= kTransposedStride rows, and 0 for j from
+  // count to the next multiple of kProductColumns
+  void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, MemoryRange next);
+  void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, MemoryRange next);
+  // For rows of `count` scores, `stride` apart: score = e^(score - maximum). They are overwritten up to a
+  // multiple of kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum
+  // are 0.
+  void (*softmax)(float* scores, int64_t stride, int64_t rows, int64_t count, SoftmaxState* states);
   // Sums y of weighted vectors take in those of another set of scores. size is a multiple of kProductColumns.
   void (*softmax_merge)(float* y, SoftmaxState* state, const float* x, const SoftmaxState* other,
                         int64_t size);

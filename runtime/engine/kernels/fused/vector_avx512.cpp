@@ -153,6 +153,9 @@ inline void load_transposed(const uint16_t* rows, int64_t stride, V* out) {
     _mm512_store_si512(columns[2 * i], _mm512_shuffle_i64x2(even, even, _MM_SHUFFLE(3, 1, 2, 0)));
     _mm512_store_si512(columns[2 * i + 1], _mm512_shuffle_i64x2(odd, odd, _MM_SHUFFLE(3, 1, 2, 0)));
   }
+  // Converted from memory a half needs no shuffle; the compiler would keep it in registers, where it needs
+  // two.
+  asm("" : "+m"(columns));
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) {
     out[i] = load(columns[i]);

@@ -101,7 +101,7 @@ void check_transpose(decltype(VectorKernels::transpose_f32) transpose) {
     for (const int64_t size : {1, 5, 16, 64, 83}) {
       const auto x = weights<T>(static_cast<size_t>(count * size), 6);
       std::vector<float> y(static_cast<size_t>(size * 64), 1e9f);
-      transpose(x.data(), count, size, y.data(), 64, {x.data(), 100});
+      transpose(x.data(), count, size, y.data(), {x.data(), 100});
       const int64_t padded = (count + kProductColumns - 1) / kProductColumns * kProductColumns;
       for (int64_t i = 0; i < size; ++i) {
         for (int64_t j = 0; j < 64; ++j) {
@@ -181,7 +181,7 @@ TEST(softmax) {
       auto scores = random_floats(272, 3);
       const auto x = scores;
       SoftmaxState state;
-      kernels.softmax(scores.data(), static_cast<int64_t>(count), &state);
+      kernels.softmax(scores.data(), 0, 1, static_cast<int64_t>(count), &state);
       CHECK_EQ(state.maximum, *std::max_element(x.begin(), x.begin() + static_cast<int64_t>(count)));
       double sum = 0;
       for (size_t i = 0; i < count; ++i) {
@@ -195,12 +195,12 @@ TEST(softmax) {
     }
     std::vector<float> scores(32, -infinity);
     SoftmaxState state;
-    kernels.softmax(scores.data(), 20, &state);
+    kernels.softmax(scores.data(), 0, 1, 20, &state);
     CHECK_EQ(state.maximum, -infinity);
     CHECK_EQ(state.sum, 0.0f);
     scores.assign(32, 1.0f);
     scores[9] = std::nanf("");
-    kernels.softmax(scores.data(), 20, &state);
+    kernels.softmax(scores.data(), 0, 1, 20, &state);
     CHECK(std::isnan(state.sum));
   });
 }
