@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from mindir_llm.runtime import LLM, Graph
-from mindir_llm.tools.bench.errors import BenchError
+from mindir_llm.runtime import LLM, Graph, machine
 
 __all__ = ["Engine", "machine_speed", "parameters"]
 
@@ -17,18 +15,11 @@ __all__ = ["Engine", "machine_speed", "parameters"]
 class Engine:
     """A bundle opened with one session; only its first slot is used.
 
-    threads: None takes one per physical core. exact: float activations. Errors as from LLM; BenchError where
-    this version of the runtime has no such mode.
+    threads: None takes one per physical core. exact: float activations. Errors as from LLM.
     """
 
     def __init__(self, bundle: str, threads: int | None, exact: bool) -> None:
-        if exact:
-            try:
-                self._llm = LLM(bundle, threads, exact=True)  # type: ignore[call-arg]
-            except TypeError:
-                raise BenchError("--exact: this version of the runtime has no such mode") from None
-        else:
-            self._llm = LLM(bundle, threads)
+        self._llm = LLM(bundle, threads, exact=exact)
         # Below the token loop: a sampler and a tokenizer would be measured too.
         self._session: Any = self._llm._model.new_session()
         self.info = self._llm.info
@@ -43,9 +34,7 @@ class Engine:
         self._session.rewind(0, position)
 
     def start_profile(self) -> None:
-        """BenchError where this version of the engine has no profiler."""
-        if not hasattr(self._session, "profile"):
-            raise BenchError("--profile: this version of the engine has no profiler")
+        """Measure operators from now on."""
         self._session.profile(True)
 
     def profile_report(self) -> dict[str, list[dict[str, Any]]]:
@@ -54,13 +43,9 @@ class Engine:
         return report
 
 
-def machine_speed(threads: int) -> dict[str, float] | None:
+def machine_speed(threads: int) -> dict[str, float]:
     """read_bandwidth in bytes/s, int8_macs and matrix_macs in multiply-accumulates/s (the latter 0.0 without
-    a matrix unit); None where this version of the engine has no such probe."""
-    try:
-        machine = import_module("mindir_llm.runtime.machine")
-    except ModuleNotFoundError:
-        return None
+    a matrix unit)."""
     return asdict(machine.measure(threads))
 
 

@@ -4,16 +4,6 @@
 namespace mllm::fusion {
 namespace {
 
-bool is_zero(const Fuser& f, ValueId v) {
-  const Value& value = f.old().value(v);
-  if (value.kind != Value::Kind::Constant || value.type.dtype != DType::Float32) return false;
-  const auto* p = value.tensor.as<const float>();
-  for (int64_t i = 0, n = value.tensor.size(); i < n; ++i) {
-    if (p[i] != 0.0f) return false;
-  }
-  return true;
-}
-
 bool concat(Fuser& f, const Node& node) {
   const auto* parts = f.elements(node.inputs[0]);
   if (!parts || parts->size() != 2 || node.inputs.size() < 2) return false;

@@ -45,6 +45,8 @@ struct Rows {
   bool last = false;
 };
 
+struct Zeros {};  // float32
+
 // A parameter, converted to float32, times `scale` where there is one. Both old. int8 [N, K] has one factor
 // per row; int4, stored in pairs [K, N/2], one per column (group 0) or per column and `group` rows, and
 // stands for [K, N].
@@ -162,10 +164,10 @@ struct GateAndUp {  // side by side
 };
 
 using Fact =
-    std::variant<std::monostate, TokenIds, IndexVector, Rows, Weight, Nibbles, RepeatedScale, TableRows,
-                 Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows, CacheSum, HalfOfHead,
-                 RotatedHalf, RotaryTerm, Scores, Probabilities, Square, MeanSquare, InverseRms, Normalized,
-                 PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
+    std::variant<std::monostate, Zeros, TokenIds, IndexVector, Rows, Weight, Nibbles, RepeatedScale,
+                 TableRows, Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows, CacheSum,
+                 HalfOfHead, RotatedHalf, RotaryTerm, Scores, Probabilities, Square, MeanSquare, InverseRms,
+                 Normalized, PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
 
 // ---- The pass.
 
@@ -301,6 +303,7 @@ std::span<const NamedRule> activation_rules();
 std::optional<std::pair<int64_t, int64_t>> last_axis_slice(const Fuser& fuser, const Node& node);
 // x[:count] along the first axis and everything of the others.
 bool slices_first_rows(const Fuser& fuser, const Node& node, int64_t count);
+bool is_zero(const Fuser& fuser, ValueId v);  // float32 zeros
 bool same_rows(const Rows& a, const Rows& b);
 bool is_positions(const Fuser& fuser, const IndexVector& index);  // (b, t): the token's position
 // (b, t, f) with the features on the last axis.

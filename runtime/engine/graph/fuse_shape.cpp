@@ -90,6 +90,10 @@ bool broadcast(Fuser& f, const Node& node) {
   const Dims& from = f.dims(node.inputs[0]);
   const Dims& to = f.dims(node.outputs[0]);
   if (from == to) return reshape(f, node);
+  if (is_zero(f, node.inputs[0])) {
+    f.state(node.outputs[0], Zeros{});
+    return true;
+  }
   const auto repeat = repeated_axis(from, to);
   if (!repeat) return false;
   if (const auto* x = f.fact<Comparison>(node.inputs[0])) {
@@ -120,6 +124,17 @@ constexpr NamedRule kRules[] = {
 
 std::span<const NamedRule> shape_rules() {
   return kRules;
+}
+
+bool is_zero(const Fuser& f, ValueId v) {
+  if (f.fact<Zeros>(v)) return true;
+  const Value& value = f.old().value(v);
+  if (value.kind != Value::Kind::Constant || value.type.dtype != DType::Float32) return false;
+  const auto* p = value.tensor.as<const float>();
+  for (int64_t i = 0, n = value.tensor.size(); i < n; ++i) {
+    if (p[i] != 0.0f) return false;
+  }
+  return true;
 }
 
 bool same_rows(const Rows& a, const Rows& b) {

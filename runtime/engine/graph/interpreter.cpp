@@ -278,6 +278,9 @@ bool Interpreter::foldable(const Node& node, const std::vector<TensorType>& type
     const Value& v = graph_.value(id);
     if (v.kind == Value::Kind::Constant) operands += v.tensor.bytes();
   }
+  // Repeating a number a million times is no constant worth having: the node stays.
+  constexpr size_t kMostRepeated = 64 << 10;
+  if (node.op == "BroadcastTo" && results > kMostRepeated && results > operands) return false;
   if (operands > kMaxFoldBytes || folded_bytes_ + results > kMaxTotalFoldBytes) return false;
   folded_bytes_ += results;
   return true;

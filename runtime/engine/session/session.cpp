@@ -118,10 +118,17 @@ const std::string& Session::profile_json() {
     const auto& times = runner->plan.profile();
     for (size_t i = 0; i < times.size(); ++i) {
       const Node& node = graph.nodes[i];
-      profile_json_ +=
-          std::string(i ? ", " : "") + "{\"operator\": " + json_quoted(node.op) +
-          ", \"name\": " + json_quoted(node.name) + ", \"calls\": " + std::to_string(times[i].calls) +
-          ", \"seconds\": " + std::to_string(static_cast<double>(times[i].nanoseconds) * 1e-9) + "}";
+      // Products are known by their weights.
+      std::string name;
+      for (const ValueId v : node.inputs) {
+        const Value& value = graph.value(v);
+        if (value.packed) name += (name.empty() ? "" : "+") + value.name;
+      }
+      profile_json_ += std::string(i ? ", " : "") + "{\"operator\": " + json_quoted(node.op) +
+                       ", \"name\": " + json_quoted(name.empty() ? node.name : name) +
+                       ", \"calls\": " + std::to_string(times[i].calls) +
+                       ", \"seconds\": " + std::to_string(static_cast<double>(times[i].nanoseconds) * 1e-9) +
+                       "}";
     }
   }
   return profile_json_ += "]}";

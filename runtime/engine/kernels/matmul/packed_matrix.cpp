@@ -31,20 +31,40 @@ void pack_floats(const Tensor& weight, int64_t n0, uint8_t* block) {
   }
 }
 
+typedef uint32_t Words __attribute__((vector_size(16)));
+
 void pack_int8(const Tensor& weight, int64_t n0, int64_t k_padded, uint8_t* block) {
   const int64_t k = weight.dims[1];
-  std::memset(block, 128, static_cast<size_t>(k_padded * kBlockColumns));
-  for (int64_t c = 0; c < std::min(kBlockColumns, weight.dims[0] - n0); ++c) {
-    const auto* row = weight.as<const uint8_t>() + (n0 + c) * k;
-    uint8_t* to = block + 4 * c;
-    int64_t i = 0;
-    for (; i + 4 <= k; i += 4, to += 64) {
-      uint32_t four;
-      std::memcpy(&four, row + i, 4);
-      four ^= 0x80808080u;
-      std::memcpy(to, &four, 4);
+  const int64_t rows = std::min(kBlockColumns, weight.dims[0] - n0);
+  const auto* source = weight.as<const uint8_t>() + n0 * k;
+  int64_t done = 0;
+  if (rows == kBlockColumns) {
+    // Four rows by four words at a time, transposed.
+    const Words flip = {0x80808080u, 0x80808080u, 0x80808080u, 0x80808080u};
+    for (; done + 16 <= k; done += 16) {
+      uint8_t* to = block + done * kBlockColumns;
+      for (int64_t c = 0; c < kBlockColumns; c += 4, to += 16) {
+        Words r[4];
+        for (int64_t j = 0; j < 4; ++j) {
+          std::memcpy(&r[j], source + (c + j) * k + done, 16);
+          r[j] ^= flip;
+        }
+        const Words a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+        const Words b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+        const Words c2 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+        const Words d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+        const Words out[4] = {
+            __builtin_shufflevector(a, b, 0, 1, 4, 5), __builtin_shufflevector(a, b, 2, 3, 6, 7),
+            __builtin_shufflevector(c2, d, 0, 1, 4, 5), __builtin_shufflevector(c2, d, 2, 3, 6, 7)};
+        for (int64_t j = 0; j < 4; ++j) std::memcpy(to + 64 * j, &out[j], 16);
+      }
     }
-    for (int64_t j = 0; i + j < k; ++j) to[j] = row[i + j] ^ 0x80;
+  }
+  std::memset(block + done * kBlockColumns, 128, static_cast<size_t>((k_padded - done) * kBlockColumns));
+  for (int64_t c = 0; c < rows; ++c) {
+    for (int64_t i = done; i < k; ++i) {
+      block[i / 4 * 64 + 4 * c + i % 4] = source[c * k + i] ^ 0x80;
+    }
   }
 }
 
@@ -68,35 +88,43 @@ inline Bytes join(Nibbles a, Nibbles b) {
 
 // Columns n0 … n0+15 of inputs k0 … k0+31: 256 bytes. `flip` turns the stored nibbles into q + 8.
 void pack_int4_run(const Tensor& weight, uint64_t flip, int64_t n0, int64_t k0, uint8_t* to) {
-  const int64_t inputs = weight.dims[0];
   const int64_t row_bytes = weight.dims[1];
-  const int64_t left = std::min<int64_t>(8, row_bytes - n0 / 2);
+  const auto* source = weight.as<const uint8_t>() + k0 * row_bytes + n0 / 2;
+  // Rows and columns past the end are zero, 8 as q + 8.
+  uint8_t padded[32 * 8];
+  int64_t stride = row_bytes;
+  if (const int64_t left = row_bytes - n0 / 2; left < 8 || k0 + 32 > weight.dims[0]) {
+    std::memset(padded, flip ? 0 : 0x88, sizeof padded);
+    for (int64_t i = 0; i < std::min<int64_t>(32, weight.dims[0] - k0); ++i) {
+      if (left > 0)
+        std::memcpy(padded + 8 * i, source + i * row_bytes, static_cast<size_t>(std::min<int64_t>(8, left)));
+    }
+    source = padded;
+    stride = 8;
+  }
   const auto nibbles = [&](int64_t i) -> Nibbles {
-    uint64_t pairs = 0x8888888888888888ull;
-    if (i >= inputs || left <= 0) return {pairs};
-    pairs ^= flip;
-    std::memcpy(&pairs, weight.as<const uint8_t>() + i * row_bytes + n0 / 2, static_cast<size_t>(left));
+    uint64_t pairs;
+    std::memcpy(&pairs, source + i * stride, 8);
     return {pairs ^ flip};
   };
   for (int64_t j = 0; j < 4; ++j, to += 64) {
     Bytes r[4];
-    for (int64_t i = 0; i < 4; ++i) r[i] = join(nibbles(k0 + 4 * j + i), nibbles(k0 + 16 + 4 * j + i));
+    for (int64_t i = 0; i < 4; ++i) r[i] = join(nibbles(4 * j + i), nibbles(16 + 4 * j + i));
     // Transpose 4 x 16 bytes.
-    for (int half = 0; half < 2; ++half) {
-      Bytes a, b;
-      if (half == 0) {
-        a = __builtin_shufflevector(r[0], r[1], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-        b = __builtin_shufflevector(r[2], r[3], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      } else {
-        a = __builtin_shufflevector(r[0], r[1], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        b = __builtin_shufflevector(r[2], r[3], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-      }
-      const Bytes low = __builtin_shufflevector(a, b, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23);
-      const Bytes high =
-          __builtin_shufflevector(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31);
-      std::memcpy(to + 32 * half, &low, 16);
-      std::memcpy(to + 32 * half + 16, &high, 16);
-    }
+    const Bytes a =
+        __builtin_shufflevector(r[0], r[1], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const Bytes b =
+        __builtin_shufflevector(r[2], r[3], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const Bytes c =
+        __builtin_shufflevector(r[0], r[1], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    const Bytes d =
+        __builtin_shufflevector(r[2], r[3], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    const Bytes out[4] = {
+        __builtin_shufflevector(a, b, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23),
+        __builtin_shufflevector(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31),
+        __builtin_shufflevector(c, d, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23),
+        __builtin_shufflevector(c, d, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31)};
+    std::memcpy(to, out, 64);
   }
 }
 
@@ -183,16 +211,24 @@ void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> me
     });
     return;
   }
-  // Four panels are one cache line of each input's row. Runs of 32 inputs in the outer loop use that line for
-  // all of its blocks while it is in the first-level cache.
+  // Runs of 32 inputs in the outer loop, so that a piece of an input's row (four panels are one cache line of
+  // it) serves all of its blocks while it is in the first-level cache. Each row is another page, hence wide
+  // pieces.
+  constexpr int64_t kPiecePanels = 8;
   const uint64_t flip = weight.dtype == DType::QInt4x2 ? 0x8888888888888888ull : 0;
   const int64_t scale_bytes = v.group_scale == GroupScale::None
                                   ? 0
                                   : kBlockColumns * static_cast<int64_t>(dtype_size(stored.scale.dtype));
   const MappedFile::Reading reading(source, weight.bytes());
-  pool.parallel_for(panels(), 4, [&](int64_t begin, int64_t end) {
+  pool.parallel_for(panels(), kPiecePanels, [&](int64_t begin, int64_t end) {
     int64_t at = 0;  // within a block
     for (int64_t k = 0; k < v.k_padded; k += 32, at += 256) {
+      const int64_t next = std::min<int64_t>(32, weight.dims[0] - k - 32);
+      for (int64_t i = 0; i < next; ++i) {
+        for (int64_t line = 0; line < kPiecePanels / 4; ++line) {
+          __builtin_prefetch(source + (k + 32 + i) * row_bytes + begin * kPanelColumns / 2 + line * 64);
+        }
+      }
       for (int64_t b = 2 * begin; b < 2 * end; ++b) {
         pack_int4_run(weight, flip, b * kBlockColumns, k, out + b * v.block_bytes + at);
       }
