@@ -69,6 +69,22 @@ void pack_int8(const Tensor& weight, int64_t n0, int64_t k_padded, uint8_t* bloc
 }
 
 typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint16_t Pairs __attribute__((vector_size(16)));
+
+// Interleaving of whole elements is one instruction everywhere; compilers do not find it in shuffles of
+// parts.
+inline Bytes interleave_low(Bytes a, Bytes b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+inline Bytes interleave_high(Bytes a, Bytes b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+inline Pairs interleave_low(Pairs a, Pairs b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+inline Pairs interleave_high(Pairs a, Pairs b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
 
 // 16 columns of one input: element i is the nibble of column n0 + i.
 struct Nibbles {
@@ -80,10 +96,10 @@ inline Bytes join(Nibbles a, Nibbles b) {
   constexpr uint64_t kLow = 0x0f0f0f0f0f0f0f0full;
   const uint64_t even = (a.pairs & kLow) | (b.pairs & kLow) << 4;
   const uint64_t odd = (a.pairs >> 4 & kLow) | (b.pairs & ~kLow);
-  Bytes both;
-  std::memcpy(&both, &even, 8);
-  std::memcpy(reinterpret_cast<uint8_t*>(&both) + 8, &odd, 8);
-  return __builtin_shufflevector(both, both, 0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+  Bytes low{}, high{};
+  std::memcpy(&low, &even, 8);
+  std::memcpy(&high, &odd, 8);
+  return interleave_low(low, high);
 }
 
 // Columns n0 … n0+15 of inputs k0 … k0+31: 256 bytes. `flip` turns the stored nibbles into q + 8.
@@ -111,19 +127,12 @@ void pack_int4_run(const Tensor& weight, uint64_t flip, int64_t n0, int64_t k0, 
     Bytes r[4];
     for (int64_t i = 0; i < 4; ++i) r[i] = join(nibbles(4 * j + i), nibbles(16 + 4 * j + i));
     // Transpose 4 x 16 bytes.
-    const Bytes a =
-        __builtin_shufflevector(r[0], r[1], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const Bytes b =
-        __builtin_shufflevector(r[2], r[3], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-    const Bytes c =
-        __builtin_shufflevector(r[0], r[1], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    const Bytes d =
-        __builtin_shufflevector(r[2], r[3], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    const Bytes out[4] = {
-        __builtin_shufflevector(a, b, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23),
-        __builtin_shufflevector(a, b, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31),
-        __builtin_shufflevector(c, d, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23),
-        __builtin_shufflevector(c, d, 8, 9, 24, 25, 10, 11, 26, 27, 12, 13, 28, 29, 14, 15, 30, 31)};
+    const auto a = reinterpret_cast<Pairs>(interleave_low(r[0], r[1]));
+    const auto b = reinterpret_cast<Pairs>(interleave_low(r[2], r[3]));
+    const auto c = reinterpret_cast<Pairs>(interleave_high(r[0], r[1]));
+    const auto d = reinterpret_cast<Pairs>(interleave_high(r[2], r[3]));
+    const Pairs out[4] = {interleave_low(a, b), interleave_high(a, b), interleave_low(c, d),
+                          interleave_high(c, d)};
     std::memcpy(to, out, 64);
   }
 }
