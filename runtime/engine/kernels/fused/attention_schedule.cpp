@@ -174,7 +174,7 @@ void work(Job& job, int64_t worker) {
   for (int64_t item = job.next++; item < job.items; item = job.next++) {
     const Place p = place(job, item);
     // Threads mostly take turns, so this is what this one is going to read next.
-    MemoryRange then;
+    MemoryRange then{};
     if (item + job.workers < job.items) {
       const Place later = place(job, item + job.workers);
       then = first_step(later.cache, later.tile, later.piece);

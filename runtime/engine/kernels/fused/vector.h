@@ -14,8 +14,8 @@ enum class Isa;
 // What the caller is going to read from memory: a kernel that gets this brings it to the cache while it
 // computes.
 struct MemoryRange {
-  const void* data = nullptr;
-  int64_t bytes = 0;
+  const void* data;
+  int64_t bytes;
 };
 
 // A small product of matrices: c[r][j] = sum over i of a[r][i] * b[i][j], or c + that sum, i ascending. n is
@@ -33,8 +33,8 @@ struct ProductBlock {
   bool accumulate;
   MemoryRange next;
 };
-inline constexpr int64_t kTransposedStride = 64;
-inline constexpr int64_t kProductColumns = 16;  // the lanes of the widest instruction set
+inline constexpr int64_t kProductColumns = 16;    // the lanes of the widest instruction set
+inline constexpr int64_t kTransposedStride = 64;  // a constant: 16 addresses need not be computed
 
 // Of a set of scores: the greatest, and the sum of exp(score - maximum).
 struct SoftmaxState {
