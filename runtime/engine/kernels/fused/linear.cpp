@@ -62,8 +62,8 @@ struct Layout {
     normalized = 0;
     values = has_gamma ? align(rows * k * 4) : 0;
     if (integers) {
-      scales = values + align(whole * ((w.k_padded + 63) / 64 * 64));
-      corrections = scales + align(whole * w.groups * 4);
+      scales = values + align(whole * w.k_padded);
+      corrections = scales + align(whole * w.spans * 4);
       bytes = corrections + align(whole * w.groups * 4);
     } else {
       bytes = values + align(rows * k * 4);
@@ -137,20 +137,15 @@ struct Run {
           from = to;
         }
         // Tiles before this one are full.
-        const int64_t tile_k =
-            integers ? (kernels.tile_rows == 16 ? (w.k_padded + 63) / 64 * 64 : w.k_padded) : k;
-        auto* values = scratch + at.values + row0 * tile_k * (integers ? 1 : 4);
+        auto* values = scratch + at.values + row0 * (integers ? w.k_padded : k * 4);
         kernels.arrange(
             {.x = from,
              .x_stride = k,
              .rows = count,
-             .k = k,
-             .k_padded = w.k_padded,
-             .group = w.group,
-             .groups = w.groups,
+             .weights = &w,
              .floats = integers ? nullptr : reinterpret_cast<float*>(values),
              .values = reinterpret_cast<int8_t*>(values),
-             .scales = reinterpret_cast<float*>(scratch + at.scales) + row0 * w.groups,
+             .scales = reinterpret_cast<float*>(scratch + at.scales) + row0 * w.spans,
              .corrections = reinterpret_cast<int32_t*>(scratch + at.corrections) + row0 * w.groups});
       }
     };

@@ -10,7 +10,7 @@ int64_t panel_scratch_bytes(const WeightView& weights) {
     // Unpacked weights and group scales of the integer product, or one dequantized group of the float
     // product.
     const int64_t integers = kPanelColumns * (weights.k_padded + weights.groups * 4);
-    const int64_t floats = kPanelColumns * weights.group * 4;
+    const int64_t floats = kPanelColumns * kFloatSpan * 4;
     return (integers > floats ? integers : floats) + kLine;
   }
   return kLine;

@@ -6,10 +6,9 @@
 //
 //   Float32, Float16   [k][16]
 //   Int8               [k/4][16][4], bytes w + 128; k padded to 64 with zeros
-//   Int4               per group: [group/32][4][16][4] bytes, then 16 scales where groups have them. Byte j
-//   of
-//                      a 32-element run holds q + 8 of elements 4j' + i (low nibble) and 16 + 4j' + i (high),
-//                      j' its quarter and i its place in it; k padded to min(group, 64) with zeros
+//   Int4               per group: [group/32][4][16][4] bytes, then 16 scales where groups have them. The j-th
+//                      64 bytes of a run of 32 inputs hold q + 8 of inputs 4j + i in the low nibbles, of
+//                      inputs 16 + 4j + i in the high ones; k padded to 64 with zeros
 //
 // Four consecutive k per 32-bit lane are what VPDPBUSD, SDOT and TDPBUSD multiply at once.
 //
@@ -34,16 +33,18 @@ struct WeightView {
   GroupScale group_scale;
   int64_t k;         // inputs, as the graph has them
   int64_t k_padded;  // as stored
-  int64_t group;   // inputs that share a scale: of the weights where group_scale says so, and of activations
-  int64_t groups;  // the last may be shorter
+  int64_t group;     // inputs that share a scale of the weights: 32, 64 or 128; span where no group has one
+  int64_t groups;    // of the padded inputs
+  int64_t span;      // inputs whose activations share a scale in a row, a multiple of group
+  int64_t spans;     // the last may be shorter
   int64_t block_bytes;
   const uint8_t* blocks;
 };
 
 // Rows of activations as kernels read them: tiles of `tile_rows` rows (the last has the rest). Within a tile
 // of r rows, elements are interleaved: float32 [k][r]; int8 [k_padded/4][r][4], or [k_padded/64][16][64] for
-// a matrix unit. int8 values carry one scale per row and group, and -128 times their sum, [groups][r] per
-// tile.
+// a matrix unit. int8 values carry one scale per row and span, [spans][r] per tile, and -128 times their sum
+// per group of the weights, [groups][r].
 struct ActivationView {
   int64_t rows;
   const float* floats;
@@ -57,8 +58,8 @@ struct ActivationTile {
   const float* x;
   int64_t x_stride;
   int64_t rows;
-  int64_t k, k_padded, group, groups;
-  float* floats;  // or null, then the others
+  const WeightView* weights;  // whose inputs these are
+  float* floats;              // or null, then the others
   int8_t* values;
   float* scales;
   int32_t* corrections;
@@ -87,8 +88,10 @@ struct PanelResult {
   int64_t y_stride;
 };
 
-// Every output adds its products in an order that depends on k alone, whatever is computed beside it: per
-// group of `group` elements one sum (exact in integers), the groups' sums one after another.
+// Every output adds its products in an order that depends on k alone, whatever is computed beside it.
+// Integers: per group an exact sum; with group scales, these sums times their scales one after another; per
+// span that times the activations' scale, the spans one after another. Floats: one sum per span, the spans'
+// one after another.
 struct MatmulKernels {
   int64_t tile_rows;
   void (*arrange)(const ActivationTile&);
@@ -102,10 +105,12 @@ struct MatmulKernels {
 
 inline constexpr int64_t kBlockColumns = 16;
 inline constexpr int64_t kPanelColumns = 32;
-// Products of floats add up groups of this many elements, then the groups: shorter chains round less.
-inline constexpr int64_t kFloatGroup = 128;
-// Activations are quantized in groups of this many elements, or of the weights' own where those are smaller.
-inline constexpr int64_t kActivationGroup = 128;
+// Sums of floats: chains of this length round little.
+inline constexpr int64_t kFloatSpan = 128;
+// Activations are quantized in runs of a row's elements. Longer runs cost less work, but one large element
+// makes all of its run coarse: 256 where nothing else interrupts the sums, 128 where groups of weights do.
+inline constexpr int64_t kSpan = 256;
+inline constexpr int64_t kGroupedSpan = 128;
 
 // Aligned scratch of one panel product: unpacked int4 weights and their scales, or dequantized weights.
 int64_t panel_scratch_bytes(const WeightView& weights);

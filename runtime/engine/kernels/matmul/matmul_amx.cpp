@@ -48,143 +48,213 @@ void configure(int64_t step) {
 
 struct AmxTile {
   const WeightView* w;
-  const uint8_t* block[2];
-  const float* scales;
-  const int8_t* x;  // two tiles of rows, the second x_stride later
-  int64_t x_stride;
-  const float* x_scales;
-  const int32_t* x_corrections;
-  int64_t scales_stride;  // from one tile of rows to the next
-  float* sums;
-  int64_t group0, group1;
+  const uint8_t* block[2];  // signed weights of the columns, from k = 0
+  const float* scales;      // of the groups, [groups][32], or null
+  const int8_t* x;          // of the rows, from k = 0
+  const float* x_scales;    // [spans][16]
+  float* sums;              // [16][32]
+  int64_t tile_bytes;       // from one tile of 16 rows to the next, of x
+  int64_t tile_scales;      // of x_scales
+  int64_t span0, span1;
 };
 
-// Add one group's integer sums [Tiles][2 blocks][16][16] to the floats.
+constexpr int kRegisters = 4;
+constexpr int64_t kTileSums = kTileRows * 16;
+// What tile registers 0-3 held, [register][row][column]. Sums are used two steps after they were stored: by
+// then they have reached the cache, and the matrix unit has been given more to do meanwhile.
+struct alignas(64) Products {
+  int32_t of[4][kRegisters * kTileSums];
+  int32_t* at(int64_t step) { return of[step & 3]; }
+};
+
+inline V product_row(const int32_t* products, int64_t reg, int64_t r) {
+  return _mm512_cvtepi32_ps(_mm512_load_si512(products + reg * kTileSums + r * 16));
+}
+
+// ---- One group a span: 32 rows by 32 columns at once, so that every tile that is loaded is used twice.
+
+// Add the integer sums of a span, registers [rows' tile][block].
 template <int Tiles, bool Scaled>
-inline void add_group(const AmxTile& t, int64_t g, const int32_t* products) {
+inline void add_square(const AmxTile& t, int64_t s, const int32_t* products) {
   V factor[2] = {};
   if (Scaled) {
-    factor[0] = _mm512_loadu_ps(t.scales + g * kPanelColumns);
-    factor[1] = _mm512_loadu_ps(t.scales + g * kPanelColumns + kBlockColumns);
+    factor[0] = _mm512_loadu_ps(t.scales + s * kPanelColumns);
+    factor[1] = _mm512_loadu_ps(t.scales + s * kPanelColumns + kBlockColumns);
   }
-  for (int tile = 0; tile < Tiles; ++tile) {
-    const float* scales = t.x_scales + tile * t.scales_stride + g * kTileRows;
-    const int32_t* corrections = t.x_corrections + tile * t.scales_stride + g * kTileRows;
+  for (int64_t tile = 0; tile < Tiles; ++tile) {
+    const float* scales = t.x_scales + tile * t.tile_scales + s * kTileRows;
     float* sums = t.sums + tile * kTileRows * kPanelColumns;
-    const int32_t* from = products + tile * 2 * kTileRows * 16;
 #pragma GCC unroll 4
     for (int64_t r = 0; r < kTileRows; ++r) {
       const V scale = _mm512_set1_ps(scales[r]);
-      const VI correction = _mm512_set1_epi32(corrections[r]);
 #pragma GCC unroll 2
-      for (int b = 0; b < 2; ++b) {
-        const VI p = _mm512_load_si512(from + (b * kTileRows + r) * 16);
-        const V v = _mm512_cvtepi32_ps(_mm512_add_epi32(p, correction));
+      for (int64_t b = 0; b < 2; ++b) {
+        V value = product_row(products, tile * 2 + b, r);
+        if (Scaled) value = _mm512_mul_ps(value, factor[b]);
         float* to = sums + r * kPanelColumns + b * kBlockColumns;
-        const V both = Scaled ? _mm512_mul_ps(factor[b], scale) : scale;
-        _mm512_store_ps(to, _mm512_fmadd_ps(v, both, _mm512_load_ps(to)));
+        _mm512_store_ps(to, _mm512_fmadd_ps(value, scale, _mm512_load_ps(to)));
       }
     }
   }
 }
 
 template <int Tiles, bool Scaled>
-void amx_tile(const AmxTile& t) {
-  alignas(64) int32_t products[2][2 * 2 * 16 * 16];
-  const WeightView& w = *t.w;
-  const int64_t step = w.group < 64 ? w.group : 64;
-  for (int64_t g = t.group0; g < t.group1; ++g) {
-    const int64_t begin = g * w.group;
-    const int64_t end = begin + w.group < w.k_padded ? begin + w.group : w.k_padded;
+void amx_square(const AmxTile& t) {
+  Products products;
+  const int64_t span = t.w->span;
+  for (int64_t s = t.span0; s < t.span1; ++s) {
+    const int64_t end = least((s + 1) * span, t.w->k_padded);
     _tile_zero(0);
     _tile_zero(1);
     if (Tiles == 2) {
       _tile_zero(2);
       _tile_zero(3);
     }
-    for (int64_t k = begin; k < end; k += step) {
-      const int8_t* x = t.x + k / 64 * kTileBytes + k % 64;
+    for (int64_t k = s * span; k < end; k += 64) {
+      const int8_t* x = t.x + k / 64 * kTileBytes;
       _tile_loadd(4, x, 64);
       _tile_loadd(6, t.block[0] + k * kBlockColumns, 64);
-      _tile_dpbsud(0, 4, 6);
+      _tile_dpbssd(0, 4, 6);
       _tile_loadd(7, t.block[1] + k * kBlockColumns, 64);
-      _tile_dpbsud(1, 4, 7);
+      _tile_dpbssd(1, 4, 7);
       if (Tiles == 2) {
-        _tile_loadd(5, x + t.x_stride, 64);
-        _tile_dpbsud(2, 5, 6);
-        _tile_dpbsud(3, 5, 7);
+        _tile_loadd(5, x + t.tile_bytes, 64);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
       }
     }
-    // While the matrix unit works on this group, the vector units add up the one before.
-    if (g > t.group0) add_group<Tiles, Scaled>(t, g - 1, products[(g - 1) & 1]);
-    int32_t* to = products[g & 1];
+    if (s >= t.span0 + 2) add_square<Tiles, Scaled>(t, s - 2, products.at(s - 2));
+    int32_t* to = products.at(s);
     _tile_stored(0, to, 64);
-    _tile_stored(1, to + 256, 64);
+    _tile_stored(1, to + kTileSums, 64);
     if (Tiles == 2) {
-      _tile_stored(2, to + 512, 64);
-      _tile_stored(3, to + 768, 64);
+      _tile_stored(2, to + 2 * kTileSums, 64);
+      _tile_stored(3, to + 3 * kTileSums, 64);
     }
   }
-  add_group<Tiles, Scaled>(t, t.group1 - 1, products[(t.group1 - 1) & 1]);
+  for (int64_t s = t.span1 - t.span0 < 2 ? t.span0 : t.span1 - 2; s < t.span1; ++s) {
+    add_square<Tiles, Scaled>(t, s, products.at(s));
+  }
+}
+
+// ---- Several groups a span: 16 rows by one block, each group's sums in a register of their own, so that the
+// floats of a span stay in vector registers.
+
+// Add the integer sums of a span's groups.
+inline void add_groups(const AmxTile& t, int64_t b, int64_t s, const int32_t* products) {
+  const WeightView& w = *t.w;
+  const int64_t first = s * (kGroupedSpan / w.group);
+  const int64_t count = least(kGroupedSpan / w.group, w.groups - first);
+  V factor[kRegisters];
+  for (int64_t i = 0; i < kRegisters; ++i) {
+    factor[i] =
+        i < count ? _mm512_loadu_ps(t.scales + (first + i) * kPanelColumns + b * kBlockColumns) : zero();
+  }
+  const float* scales = t.x_scales + s * kTileRows;
+  float* to = t.sums + b * kBlockColumns;
+#pragma GCC unroll 4
+  for (int64_t r = 0; r < kTileRows; ++r, to += kPanelColumns) {
+    V value = _mm512_fmadd_ps(product_row(products, 0, r), factor[0], zero());
+    if (count > 1) value = _mm512_fmadd_ps(product_row(products, 1, r), factor[1], value);
+    if (count > 2) value = _mm512_fmadd_ps(product_row(products, 2, r), factor[2], value);
+    if (count > 3) value = _mm512_fmadd_ps(product_row(products, 3, r), factor[3], value);
+    _mm512_store_ps(to, _mm512_fmadd_ps(value, _mm512_set1_ps(scales[r]), _mm512_load_ps(to)));
+  }
+}
+
+// The integer sums of one group in tile register R, with X and W for what is multiplied. Registers are named
+// in the instructions, hence a macro.
+#define MLLM_MULTIPLY_GROUP(R, X, W)                        \
+  if (begin + (R) * group < end) {                          \
+    const int64_t k = begin + (R) * group;                  \
+    _tile_zero(R);                                          \
+    _tile_loadd(X, t.x + k / 64 * kTileBytes + k % 64, 64); \
+    _tile_loadd(W, block + k * kBlockColumns, 64);          \
+    _tile_dpbssd(R, X, W);                                  \
+    _tile_stored(R, to + (R) * kTileSums, 64);              \
+  }
+
+void amx_groups(const AmxTile& t, int64_t b) {
+  Products products;
+  const int64_t group = t.w->group;
+  const uint8_t* block = t.block[b];
+  for (int64_t s = t.span0; s < t.span1; ++s) {
+    const int64_t begin = s * kGroupedSpan;
+    const int64_t end = least(begin + kGroupedSpan, t.w->k_padded);
+    int32_t* to = products.at(s);
+    MLLM_MULTIPLY_GROUP(0, 4, 6)
+    MLLM_MULTIPLY_GROUP(1, 5, 7)
+    MLLM_MULTIPLY_GROUP(2, 4, 6)
+    MLLM_MULTIPLY_GROUP(3, 5, 7)
+    if (s >= t.span0 + 2) add_groups(t, b, s - 2, products.at(s - 2));
+  }
+  for (int64_t s = t.span1 - t.span0 < 2 ? t.span0 : t.span1 - 2; s < t.span1; ++s) {
+    add_groups(t, b, s, products.at(s));
+  }
 }
 
 // Tiles always have 16 rows in memory; missing ones are zero. The int8 values of 64 inputs stand together.
+// Signed weights need no corrections.
 void arrange_tiles(const ActivationTile& t) {
-  alignas(64) int8_t row[kActivationGroup];
   if (t.rows < kTileRows) {
-    __builtin_memset(t.values, 0, static_cast<size_t>(kTileRows * ((t.k_padded + 63) / 64 * 64)));
-    for (int64_t i = 0; i < t.groups * kTileRows; ++i) {
-      t.scales[i] = 0.0f;
-      t.corrections[i] = 0;
-    }
+    __builtin_memset(t.values, 0, static_cast<size_t>(kTileRows * t.weights->k_padded));
+    for (int64_t i = 0; i < t.weights->spans * kTileRows; ++i) t.scales[i] = 0.0f;
   }
   for (int64_t r = 0; r < t.rows; ++r) {
-    const float* x = t.x + r * t.x_stride;
-    for (int64_t g = 0; g < t.groups; ++g) {
-      const int64_t begin = g * t.group;
-      const int64_t padded = least(t.group, t.k_padded - begin);
-      const int64_t rest = t.k - begin;
-      int32_t sum;
-      quantize_group(x + begin, rest < 0 ? 0 : least(rest, padded), padded, row, &t.scales[g * kTileRows + r],
-                     &sum);
-      t.corrections[g * kTileRows + r] = -128 * sum;
-      for (int64_t i = 0; i < padded; i += 32) {
-        const int64_t k = begin + i;
-        __builtin_memcpy(t.values + k / 64 * kTileBytes + r * 64 + k % 64, row + i, 32);
+    quantize_row(t, r, kTileRows, [&](int64_t begin, int64_t padded, const int8_t* row) {
+      for (int64_t i = 0; i < padded; i += 64) {
+        __builtin_memcpy(t.values + (begin + i) / 64 * kTileBytes + r * 64, row + i, 64);
       }
+    });
+  }
+}
+
+// A panel as signed bytes, and its group scales.
+IntPanel signed_panel(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  auto* bytes = static_cast<uint8_t*>(product.scratch);
+  auto* scales = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
+  if (w.format == WeightFormat::Int4) {
+    unpack_int4(w, product.panel, _mm512_set1_epi8(-8), bytes, scales);
+  } else {
+    const uint8_t* from = w.blocks + 2 * product.panel * w.block_bytes;
+    for (int64_t i = 0; i < 2 * w.block_bytes; i += 64) {
+      store_bytes(bytes + i, _mm512_xor_si512(load_bytes(from + i), _mm512_set1_epi8(-128)));
     }
   }
+  return {{bytes, bytes + kBlockColumns * w.k_padded}, scale_bytes(w) ? scales : nullptr};
 }
 
 void amx_panel(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const ActivationView& a = *product.activations;
-  const IntPanel panel = int_panel_of(product);
+  const IntPanel panel = signed_panel(product);
   const int64_t tiles = (a.rows + kTileRows - 1) / kTileRows;
   // sums has room for whole tiles.
   for (int64_t i = 0; i < tiles * kTileRows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
-  configure(w.group < 64 ? w.group : 64);
-  settle_memory(panel.block[0]);
-  const int64_t tile_bytes = (w.k_padded + 63) / 64 * kTileBytes;
-  const int64_t step = 512 / w.group;  // 16 KiB of weights at a time stay in the first-level cache
-  for (int64_t g = 0; g < w.groups; g += step) {
-    for (int64_t i = 0; i < tiles; i += 2) {
+  configure(least(w.group, 64));
+  settle_memory(product.scratch);
+  const int64_t step = 1024 / w.span;  // 32 KiB of weights at a time stay in the first-level cache
+  const bool square = w.group == w.span;
+  for (int64_t s = 0; s < w.spans; s += step) {
+    for (int64_t i = 0; i < tiles; i += square ? 2 : 1) {
       const AmxTile tile{.w = &w,
                          .block = {panel.block[0], panel.block[1]},
                          .scales = panel.scales,
-                         .x = a.values + i * tile_bytes,
-                         .x_stride = tile_bytes,
-                         .x_scales = a.scales + i * w.groups * kTileRows,
-                         .x_corrections = a.corrections + i * w.groups * kTileRows,
-                         .scales_stride = w.groups * kTileRows,
+                         .x = a.values + i * kTileRows * w.k_padded,
+                         .x_scales = a.scales + i * w.spans * kTileRows,
                          .sums = product.sums + i * kTileRows * kPanelColumns,
-                         .group0 = g,
-                         .group1 = least(g + step, w.groups)};
-      const bool pair = i + 1 < tiles;
-      if (panel.scales) {
-        pair ? amx_tile<2, true>(tile) : amx_tile<1, true>(tile);
+                         .tile_bytes = kTileRows * w.k_padded,
+                         .tile_scales = w.spans * kTileRows,
+                         .span0 = s,
+                         .span1 = least(s + step, w.spans)};
+      if (!square) {
+        amx_groups(tile, 0);
+        amx_groups(tile, 1);
+      } else if (i + 1 < tiles) {
+        panel.scales ? amx_square<2, true>(tile) : amx_square<2, false>(tile);
       } else {
-        pair ? amx_tile<2, false>(tile) : amx_tile<1, false>(tile);
+        panel.scales ? amx_square<1, true>(tile) : amx_square<1, false>(tile);
       }
     }
   }
@@ -202,10 +272,10 @@ int64_t tile_peak(int64_t rounds) {
   _tile_zero(6);
   _tile_zero(7);
   for (int64_t r = 0; r < rounds; ++r) {
-    _tile_dpbsud(0, 4, 6);
-    _tile_dpbsud(1, 4, 7);
-    _tile_dpbsud(2, 5, 6);
-    _tile_dpbsud(3, 5, 7);
+    _tile_dpbssd(0, 4, 6);
+    _tile_dpbssd(1, 4, 7);
+    _tile_dpbssd(2, 5, 6);
+    _tile_dpbssd(3, 5, 7);
   }
   _tile_release();
   return rounds * 4 * 16 * 16 * 64;

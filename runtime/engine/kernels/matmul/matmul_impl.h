@@ -36,8 +36,8 @@ inline int32_t four_bytes(const int8_t* p) {
 
 // ---- Activations.
 
-// One group of one row: the largest magnitude becomes 127.
-void quantize_group(const float* x, int64_t count, int64_t padded, int8_t* q, float* scale, int32_t* sum) {
+// One span of one row: the largest magnitude becomes 127.
+void quantize_span(const float* x, int64_t count, int64_t padded, int8_t* q, float* scale) {
   V largest = zero();
   V poison = zero();  // NaN when an element is NaN or infinite, else 0: such a row must not pass as a number
   int64_t i = 0;
@@ -54,47 +54,51 @@ void quantize_group(const float* x, int64_t count, int64_t padded, int8_t* q, fl
   }
   const float top = reduce_max(largest);
   const V factor = splat(top > 0.0f ? 127.0f / top : 0.0f);
-  VI total = splat_int(0);
-  for (i = 0; i + kLanes <= count; i += kLanes) {
-    const VI v = round_to_int(mul(load(x + i), factor));
-    total = add_int(total, v);
-    store_int8(q + i, v);
-  }
-  for (; i < padded; i += kLanes) {  // groups are padded to multiples of 32 elements
-    const VI v = i < count ? round_to_int(mul(load(tail), factor)) : splat_int(0);
-    total = add_int(total, v);
-    store_int8(q + i, v);
+  for (i = 0; i + kLanes <= count; i += kLanes) store_int8(q + i, round_to_int(mul(load(x + i), factor)));
+  for (; i < padded; i += kLanes) {  // padded to a multiple of 64
+    store_int8(q + i, i < count ? round_to_int(mul(load(tail), factor)) : splat_int(0));
   }
   float parts[kLanes];
   store(parts, poison);
   float bad = 0.0f;
   for (int64_t j = 0; j < kLanes; ++j) bad += parts[j];
   *scale = top / 127.0f + bad;
-  *sum = sum_int(total);
+}
+
+// Row r of a tile of tile_rows: calls use(begin, padded, values) for each span, and stores its scale.
+template <class Use>
+void quantize_row(const ActivationTile& t, int64_t r, int64_t tile_rows, const Use& use) {
+  alignas(64) int8_t row[kSpan];
+  const WeightView& w = *t.weights;
+  const float* x = t.x + r * t.x_stride;
+  for (int64_t s = 0; s < w.spans; ++s) {
+    const int64_t begin = s * w.span;
+    const int64_t padded = least(w.span, w.k_padded - begin);
+    quantize_span(x + begin, least(w.k - begin, padded), padded, row, &t.scales[s * tile_rows + r]);
+    use(begin, padded, row);
+  }
 }
 
 void arrange_ints(const ActivationTile& t) {
-  int8_t row[kActivationGroup];
+  const WeightView& w = *t.weights;
   for (int64_t r = 0; r < t.rows; ++r) {
-    const float* x = t.x + r * t.x_stride;
-    for (int64_t g = 0; g < t.groups; ++g) {
-      const int64_t begin = g * t.group;
-      const int64_t padded = least(t.group, t.k_padded - begin);
-      const int64_t rest = t.k - begin;
-      int32_t sum;
-      quantize_group(x + begin, rest < 0 ? 0 : least(rest, padded), padded, row, &t.scales[g * t.rows + r],
-                     &sum);
-      t.corrections[g * t.rows + r] = -128 * sum;
+    quantize_row(t, r, t.rows, [&](int64_t begin, int64_t padded, const int8_t* row) {
+      for (int64_t i = 0; i < padded; i += w.group) {
+        int32_t sum = 0;
+        const int64_t end = least(i + w.group, padded);
+        for (int64_t j = i; j < end; ++j) sum += row[j];
+        t.corrections[(begin + i) / w.group * t.rows + r] = -128 * sum;
+      }
       int8_t* to = t.values + (begin * t.rows + r * 4);
       for (int64_t i = 0; i < padded; i += 4) __builtin_memcpy(to + i * t.rows, row + i, 4);
-    }
+    });
   }
 }
 
 void arrange_floats(const ActivationTile& t) {
   for (int64_t r = 0; r < t.rows; ++r) {
     const float* x = t.x + r * t.x_stride;
-    for (int64_t i = 0; i < t.k; ++i) t.floats[i * t.rows + r] = x[i];
+    for (int64_t i = 0; i < t.weights->k; ++i) t.floats[i * t.rows + r] = x[i];
   }
 }
 
@@ -122,13 +126,13 @@ void row_block_int8(const WeightView& w, const uint8_t* p, const ActivationView&
   V total[kBlockVectors];
   for (V& v : total) v = zero();
   const int8_t* x = a.values;
-  for (int64_t g = 0; g < w.groups; ++g) {
-    const int64_t size = least(w.group, w.k_padded - g * w.group);
+  for (int64_t s = 0; s < w.spans; ++s) {
+    const int64_t size = least(w.span, w.k_padded - s * w.span);
     // Two chains per vector hide the latency of the dot product.
     VI even[kBlockVectors], odd[kBlockVectors];
 #pragma GCC unroll 8
     for (int64_t v = 0; v < kBlockVectors; ++v) {
-      even[v] = splat_int(kDot8KeepsOffset ? a.corrections[g] : 0);
+      even[v] = splat_int(kDot8KeepsOffset ? a.corrections[s] : 0);
       odd[v] = splat_int(0);
     }
     for (int64_t i = 0; i < size; i += 8, p += 128, x += 8) {
@@ -140,7 +144,7 @@ void row_block_int8(const WeightView& w, const uint8_t* p, const ActivationView&
         odd[v] = dot8(odd[v], load_bytes(p + 64 + v * kLanes * 4), four_bytes(x + 4));
       }
     }
-    const V scale = splat(a.scales[g]);
+    const V scale = splat(a.scales[s]);
 #pragma GCC unroll 8
     for (int64_t v = 0; v < kBlockVectors; ++v) {
       total[v] = fma(to_float(add_int(even[v], odd[v])), scale, total[v]);
@@ -150,63 +154,69 @@ void row_block_int8(const WeightView& w, const uint8_t* p, const ActivationView&
   for (int64_t v = 0; v < kBlockVectors; ++v) store(sums + v * kLanes, total[v]);
 }
 
+// The same for int4 weights.
 void row_block_int4(const WeightView& w, const uint8_t* p, const ActivationView& a, float* sums) {
   V total[kBlockVectors];
   for (V& v : total) v = zero();
   const int8_t* x = a.values;
+  const int32_t* corrections = a.corrections;
   const int64_t skip = scale_bytes(w);
-  for (int64_t g = 0; g < w.groups; ++g) {
-    const int64_t size = least(w.group, w.k_padded - g * w.group);
-    VI low[kBlockVectors], high[kBlockVectors];
+  for (int64_t s = 0; s < w.spans; ++s) {
+    const int64_t end = least(w.span, w.k_padded - s * w.span);
+    V span[kBlockVectors];
+    for (V& v : span) v = zero();
+    for (int64_t g = 0; g < end; g += w.group, ++corrections) {
+      const int64_t size = least(w.group, end - g);
+      VI low[kBlockVectors], high[kBlockVectors];
 #pragma GCC unroll 8
-    for (int64_t v = 0; v < kBlockVectors; ++v) {
-      low[v] = splat_int(a.corrections[g] / 16);  // -8 times the sum
-      high[v] = splat_int(0);
-    }
-    for (int64_t i = 0; i < size; i += 32, p += 256, x += 32) {
+      for (int64_t v = 0; v < kBlockVectors; ++v) {
+        low[v] = splat_int(*corrections / 16);  // -8 times the sum
+        high[v] = splat_int(0);
+      }
+      for (int64_t i = 0; i < size; i += 32, p += 256, x += 32) {
 #pragma GCC unroll 4
-      for (int64_t j = 0; j < 4; ++j) {
-        prefetch(p + kPrefetchBytes + j * 64);
+        for (int64_t j = 0; j < 4; ++j) {
+          prefetch(p + kPrefetchBytes + j * 64);
 #pragma GCC unroll 8
-        for (int64_t v = 0; v < kBlockVectors; ++v) {
-          const VI bytes = load_bytes(p + j * 64 + v * kLanes * 4);
-          low[v] = dot4(low[v], low_nibbles(bytes), four_bytes(x + 4 * j));
-          high[v] = dot4(high[v], high_nibbles(bytes), four_bytes(x + 16 + 4 * j));
+          for (int64_t v = 0; v < kBlockVectors; ++v) {
+            const VI bytes = load_bytes(p + j * 64 + v * kLanes * 4);
+            low[v] = dot4(low[v], low_nibbles(bytes), four_bytes(x + 4 * j));
+            high[v] = dot4(high[v], high_nibbles(bytes), four_bytes(x + 16 + 4 * j));
+          }
         }
       }
-    }
-    if (skip) prefetch(p + kPrefetchBytes);
-    const V scale = splat(a.scales[g]);
+      if (skip) prefetch(p + kPrefetchBytes);
 #pragma GCC unroll 8
-    for (int64_t v = 0; v < kBlockVectors; ++v) {
-      const V factor = skip ? mul(group_scales(w, p, v), scale) : scale;
-      total[v] = fma(to_float(add_int(low[v], high[v])), factor, total[v]);
+      for (int64_t v = 0; v < kBlockVectors; ++v) {
+        const V sum = to_float(add_int(low[v], high[v]));
+        span[v] = skip ? fma(sum, group_scales(w, p, v), span[v]) : sum;
+      }
+      p += skip;
     }
-    p += skip;
+    const V scale = splat(a.scales[s]);
+#pragma GCC unroll 8
+    for (int64_t v = 0; v < kBlockVectors; ++v) total[v] = fma(span[v], scale, total[v]);
   }
 #pragma GCC unroll 8
   for (int64_t v = 0; v < kBlockVectors; ++v) store(sums + v * kLanes, total[v]);
 }
 
-// Both blocks of an int4 panel as int8 weights, [block][k_padded/4][16][4], and their group scales,
-// [groups][32], for products that use them many times.
-void unpack_int4(const WeightView& w, int64_t panel, uint8_t* bytes, float* scales) {
+// Both blocks of an int4 panel as bytes, [block][k_padded/4][16][4], and their group scales, [groups][32],
+// for products that use them many times. `shift` is added to what is stored, q + 8, in each byte.
+void unpack_int4(const WeightView& w, int64_t panel, VI shift, uint8_t* bytes, float* scales) {
   const int64_t skip = scale_bytes(w);
-  const VI offset = splat_int(0x78787878);  // from q + 8 to q + 128 in each byte
   for (int64_t b = 0; b < 2; ++b) {
     const uint8_t* p = w.blocks + (2 * panel + b) * w.block_bytes;
     uint8_t* to = bytes + b * kBlockColumns * w.k_padded;
     for (int64_t g = 0; g < w.groups; ++g) {
       const int64_t size = least(w.group, w.k_padded - g * w.group);
       for (int64_t i = 0; i < size; i += 32, p += 256, to += 512) {
-#pragma GCC unroll 8
         for (int64_t v = 0; v < 4 * kBlockVectors; ++v) {
           const VI pairs = load_bytes(p + v * kLanes * 4);
-          store_bytes(to + v * kLanes * 4, add_bytes(low_nibbles(pairs), offset));
-          store_bytes(to + 256 + v * kLanes * 4, add_bytes(high_nibbles(pairs), offset));
+          store_bytes(to + v * kLanes * 4, add_bytes(low_nibbles(pairs), shift));
+          store_bytes(to + 256 + v * kLanes * 4, add_bytes(high_nibbles(pairs), shift));
         }
       }
-#pragma GCC unroll 8
       for (int64_t v = 0; skip && v < kBlockVectors; ++v) {
         store(scales + g * kPanelColumns + b * kBlockColumns + v * kLanes, group_scales(w, p, v));
       }
@@ -229,63 +239,79 @@ IntPanel int_panel_of(const PanelProduct& product) {
   }
   auto* bytes = static_cast<uint8_t*>(product.scratch);
   auto* scales = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
-  unpack_int4(w, product.panel, bytes, scales);
+  unpack_int4(w, product.panel, splat_int(0x78787878), bytes, scales);  // as int8 is stored, q + 128
   return {{bytes, bytes + kBlockColumns * w.k_padded}, scale_bytes(w) ? scales : nullptr};
 }
 
 struct IntTile {
   const WeightView* w;
-  const uint8_t* block[2];  // of the columns of this tile, from k = 0
-  const float* scales;      // of the first column, [groups][32], or null
-  const int8_t* x;          // of the tile's rows, from k = 0
-  const float* x_scales;    // [groups][R]
-  const int32_t* x_corrections;
-  float* sums;  // [R][32]
-  int64_t group0, group1;
+  const uint8_t* block[2];       // of the columns of this tile, from k = 0
+  const float* scales;           // of the first column, [groups][32], or null
+  const int8_t* x;               // of the tile's rows, from k = 0
+  const float* x_scales;         // [spans][R]
+  const int32_t* x_corrections;  // [groups][R]
+  float* sums;                   // [R][32]
+  int64_t span0, span1;
 };
 
 template <int R, bool Scaled>
 void int_tile(const IntTile& t) {
   constexpr int64_t kVectors = kBlocks * kBlockVectors;
   const WeightView& w = *t.w;
-  for (int64_t g = t.group0; g < t.group1; ++g) {
-    const int64_t begin = g * w.group;
-    const int64_t size = least(w.group, w.k_padded - begin);
-    const uint8_t* p[kBlocks];
-    for (int64_t b = 0; b < kBlocks; ++b) p[b] = t.block[b] + begin * kBlockColumns;
-    const int8_t* x = t.x + begin * R;
-    VI acc[R][kVectors];
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) {
-      const VI start = splat_int(kDot8KeepsOffset ? t.x_corrections[g * R + r] : 0);
-#pragma GCC unroll 8
-      for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = start;
-    }
-    for (int64_t i = 0; i < size; i += 4, x += 4 * R) {
-      VI weights[kVectors];
-#pragma GCC unroll 8
-      for (int64_t v = 0; v < kVectors; ++v) {
-        weights[v] = load_bytes(p[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes * 4);
-      }
+  float spans[R * kVectors * kLanes];  // sums of a span, where it has several groups
+  for (int64_t s = t.span0; s < t.span1; ++s) {
+    const int64_t span_end = least(s * w.span + w.span, w.k_padded);
+    for (int64_t begin = s * w.span; begin < span_end; begin += w.group) {
+      const int64_t g = begin / w.group;
+      const int64_t size = least(w.group, span_end - begin);
+      const uint8_t* p[kBlocks];
+      for (int64_t b = 0; b < kBlocks; ++b) p[b] = t.block[b] + begin * kBlockColumns;
+      const int8_t* x = t.x + begin * R;
+      VI acc[R][kVectors];
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
-        const int32_t four = four_bytes(x + 4 * r);
+        const VI start = splat_int(kDot8KeepsOffset ? t.x_corrections[g * R + r] : 0);
 #pragma GCC unroll 8
-        for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = dot8(acc[r][v], weights[v], four);
+        for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = start;
       }
-    }
-    V factor[kVectors] = {};
-    if (Scaled) {
+      for (int64_t i = 0; i < size; i += 4, x += 4 * R) {
+        VI weights[kVectors];
 #pragma GCC unroll 8
-      for (int64_t v = 0; v < kVectors; ++v) factor[v] = load(t.scales + g * kPanelColumns + v * kLanes);
-    }
+        for (int64_t v = 0; v < kVectors; ++v) {
+          weights[v] =
+              load_bytes(p[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes * 4);
+        }
 #pragma GCC unroll 12
-    for (int r = 0; r < R; ++r) {
-      const V scale = splat(t.x_scales[g * R + r]);
+        for (int r = 0; r < R; ++r) {
+          const int32_t four = four_bytes(x + 4 * r);
 #pragma GCC unroll 8
-      for (int64_t v = 0; v < kVectors; ++v) {
-        float* sum = t.sums + r * kPanelColumns + v * kLanes;
-        store(sum, fma(to_float(acc[r][v]), Scaled ? mul(factor[v], scale) : scale, load(sum)));
+          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = dot8(acc[r][v], weights[v], four);
+        }
+      }
+      V factor[kVectors];
+      if (Scaled) {
+#pragma GCC unroll 8
+        for (int64_t v = 0; v < kVectors; ++v) factor[v] = load(t.scales + g * kPanelColumns + v * kLanes);
+      }
+      const bool is_first = begin == s * w.span;
+      const bool is_last = begin + w.group >= span_end;
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const V scale = splat(t.x_scales[s * R + r]);
+#pragma GCC unroll 8
+        for (int64_t v = 0; v < kVectors; ++v) {
+          float* sum = t.sums + r * kPanelColumns + v * kLanes;
+          V value = to_float(acc[r][v]);
+          if (Scaled) {
+            float* span = spans + (r * kVectors + v) * kLanes;
+            value = fma(value, factor[v], is_first ? zero() : load(span));
+            if (!is_last) {
+              store(span, value);
+              continue;
+            }
+          }
+          store(sum, fma(value, scale, load(sum)));
+        }
       }
     }
   }
@@ -320,8 +346,8 @@ void int_panel(const PanelProduct& product) {
   const IntPanel panel = int_panel_of(product);
   for (int64_t i = 0; i < a.rows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
   // As much of the panel at a time as stays in the first-level cache beside the activations: 16 to 32 KiB.
-  const int64_t step = w.group >= 1024 ? 1 : 1024 / w.group / (3 - kBlocks);
-  for (int64_t g = 0; g < w.groups; g += step) {
+  const int64_t step = 1024 / w.span / (3 - kBlocks);
+  for (int64_t s = 0; s < w.spans; s += step) {
     for (int64_t c = 0; c < 2; c += kBlocks) {
       for (int64_t r = 0; r < a.rows; r += kRows) {
         const int64_t rows = least(kRows, a.rows - r);
@@ -329,11 +355,11 @@ void int_panel(const PanelProduct& product) {
                            .block = {panel.block[c], panel.block[1]},
                            .scales = panel.scales ? panel.scales + c * kBlockColumns : nullptr,
                            .x = a.values + r * w.k_padded,
-                           .x_scales = a.scales + r * w.groups,
+                           .x_scales = a.scales + r * w.spans,
                            .x_corrections = a.corrections + r * w.groups,
                            .sums = product.sums + r * kPanelColumns + c * kBlockColumns,
-                           .group0 = g,
-                           .group1 = least(g + step, w.groups)};
+                           .span0 = s,
+                           .span1 = least(s + step, w.spans)};
         int_tile_of<kRows>(rows, tile);
       }
     }
@@ -342,11 +368,11 @@ void int_panel(const PanelProduct& product) {
 
 // ---- Float products.
 
-// One group of weights, [k][16] of W per block.
+// One span of weights, [k][16] of W per block.
 template <class W>
 struct FloatTile {
-  const W* block[2];  // of the columns of this tile, at the group's first k
-  const float* x;     // of the tile's rows, [k][R], at the group's first k
+  const W* block[2];  // of the columns of this tile, at the span's first k
+  const float* x;     // of the tile's rows, [k][R], at the span's first k
   int64_t size;
   float* sums;
 };
@@ -392,9 +418,9 @@ void float_tile_of(int64_t rows, const FloatTile<W>& t) {
   float_tile<R>(t);
 }
 
-// Rows of one group: weights of both blocks at the group's first k, which is `begin`.
+// Rows of one span: weights of both blocks at the span's first k, which is `begin`.
 template <class W>
-void float_group(const W* block0, const W* block1, int64_t begin, int64_t size, const PanelProduct& product) {
+void float_span(const W* block0, const W* block1, int64_t begin, int64_t size, const PanelProduct& product) {
   const ActivationView& a = *product.activations;
   const W* blocks[2] = {block0, block1};
   for (int64_t c = 0; c < 2; c += kBlocks) {
@@ -413,18 +439,18 @@ void float_panel_of(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const auto* block0 = reinterpret_cast<const W*>(w.blocks + 2 * product.panel * w.block_bytes);
   const auto* block1 = reinterpret_cast<const W*>(w.blocks + (2 * product.panel + 1) * w.block_bytes);
-  for (int64_t g = 0; g < w.k; g += kFloatGroup) {
+  for (int64_t g = 0; g < w.k; g += kFloatSpan) {
     const int64_t at = g * kBlockColumns;
-    float_group(block0 + at, block1 + at, g, least(kFloatGroup, w.k - g), product);
+    float_span(block0 + at, block1 + at, g, least(kFloatSpan, w.k - g), product);
   }
 }
 
-// One group of one block of integer weights as floats [size][16], with the group's scale where it has one.
-const uint8_t* dequantize_group(const WeightView& w, const uint8_t* p, int64_t size, float* to) {
+// `size` inputs of one block of integer weights as floats [size][16], with their groups' scales where there
+// are.
+const uint8_t* dequantize(const WeightView& w, const uint8_t* p, int64_t size, float* to) {
   if (w.format == WeightFormat::Int8) {
     const V offset = splat(-128.0f);
     for (int64_t i = 0; i < size; i += 4, p += 64, to += 4 * kBlockColumns) {
-#pragma GCC unroll 8
       for (int64_t v = 0; v < kBlockVectors; ++v) {
         const VI bytes = load_bytes(p + v * kLanes * 4);
         for (int j = 0; j < 4; ++j) {
@@ -435,26 +461,28 @@ const uint8_t* dequantize_group(const WeightView& w, const uint8_t* p, int64_t s
     return p;
   }
   const int64_t skip = scale_bytes(w);
-  const uint8_t* scales = p + size * 8;  // 16 columns, half a byte each
   const V offset = splat(-8.0f);
-  for (int64_t i = 0; i < size; i += 32, p += 256, to += 32 * kBlockColumns) {
-#pragma GCC unroll 4
-    for (int64_t j = 0; j < 4; ++j) {
-#pragma GCC unroll 8
-      for (int64_t v = 0; v < kBlockVectors; ++v) {
-        const V scale = skip ? group_scales(w, scales, v) : splat(1.0f);
-        const VI pairs = load_bytes(p + j * 64 + v * kLanes * 4);
-        const VI low = low_nibbles(pairs);
-        const VI high = high_nibbles(pairs);
-        for (int e = 0; e < 4; ++e) {
-          float* at = to + (4 * j + e) * kBlockColumns + v * kLanes;
-          store(at, mul(add(bytes_to_float(low, e), offset), scale));
-          store(at + 16 * kBlockColumns, mul(add(bytes_to_float(high, e), offset), scale));
+  for (int64_t g = 0; g < size; g += w.group) {
+    const int64_t count = least(w.group, size - g);
+    const uint8_t* scales = p + count * 8;  // 16 columns, half a byte each
+    for (int64_t i = 0; i < count; i += 32, p += 256, to += 32 * kBlockColumns) {
+      for (int64_t j = 0; j < 4; ++j) {
+        for (int64_t v = 0; v < kBlockVectors; ++v) {
+          const V scale = skip ? group_scales(w, scales, v) : splat(1.0f);
+          const VI pairs = load_bytes(p + j * 64 + v * kLanes * 4);
+          const VI low = low_nibbles(pairs);
+          const VI high = high_nibbles(pairs);
+          for (int e = 0; e < 4; ++e) {
+            float* at = to + (4 * j + e) * kBlockColumns + v * kLanes;
+            store(at, mul(add(bytes_to_float(low, e), offset), scale));
+            store(at + 16 * kBlockColumns, mul(add(bytes_to_float(high, e), offset), scale));
+          }
         }
       }
     }
+    p += skip;
   }
-  return p + skip;
+  return p;
 }
 
 void float_panel(const PanelProduct& product) {
@@ -467,13 +495,12 @@ void float_panel(const PanelProduct& product) {
   auto* floats = static_cast<float*>(product.scratch);
   const uint8_t* p0 = w.blocks + 2 * product.panel * w.block_bytes;
   const uint8_t* p1 = p0 + w.block_bytes;
-  for (int64_t g = 0; g < w.groups; ++g) {
-    const int64_t begin = g * w.group;
-    const int64_t padded = least(w.group, w.k_padded - begin);
+  for (int64_t begin = 0; begin < w.k; begin += kFloatSpan) {
+    const int64_t padded = least(kFloatSpan, w.k_padded - begin);
     float* second = floats + padded * kBlockColumns;
-    p0 = dequantize_group(w, p0, padded, floats);
-    p1 = dequantize_group(w, p1, padded, second);
-    if (begin < w.k) float_group<float>(floats, second, begin, least(padded, w.k - begin), product);
+    p0 = dequantize(w, p0, padded, floats);
+    p1 = dequantize(w, p1, padded, second);
+    float_span<float>(floats, second, begin, least(padded, w.k - begin), product);
   }
 }
 

@@ -101,24 +101,19 @@ std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const
                             int64_t rows, bool integers) {
   const WeightView& w = m.packed->view();
   const int64_t whole = (rows + 15) / 16 * 16;
-  const int64_t wide = (w.k_padded + 63) / 64 * 64;
   const auto aligned = [](int64_t size) { return allocate(DType::UInt8, {size + 64}); };
-  const Tensor values = aligned(whole * wide * 4), scales = aligned(whole * w.groups * 4),
+  const Tensor values = aligned(whole * w.k_padded * 4), scales = aligned(whole * w.spans * 4),
                corrections = aligned(whole * w.groups * 4), sums = aligned(whole * kPanelColumns * 4),
                scratch = aligned(panel_scratch_bytes(w));
   for (int64_t r = 0; r < rows; r += kernels.tile_rows) {
-    const bool is_tiled = integers && kernels.tile_rows == 16;
-    const int64_t at = r * (integers ? (is_tiled ? wide : w.k_padded) : w.k * 4);
+    const int64_t at = r * (integers ? w.k_padded : w.k * 4);
     kernels.arrange({.x = x.data() + r * w.k,
                      .x_stride = w.k,
                      .rows = std::min(kernels.tile_rows, rows - r),
-                     .k = w.k,
-                     .k_padded = w.k_padded,
-                     .group = w.group,
-                     .groups = w.groups,
+                     .weights = &w,
                      .floats = integers ? nullptr : reinterpret_cast<float*>(values.as<uint8_t>() + at),
                      .values = values.as<int8_t>() + at,
-                     .scales = scales.as<float>() + r * w.groups,
+                     .scales = scales.as<float>() + r * w.spans,
                      .corrections = corrections.as<int32_t>() + r * w.groups});
   }
   const ActivationView a{rows, values.as<float>(), values.as<int8_t>(), scales.as<float>(),
@@ -202,29 +197,25 @@ TEST(float_products) {
   }
 }
 
-// What the integer products are defined as: activations rounded to -127 … 127 per group of a row, integer
-// sums, then one multiply-add per group.
-std::vector<double> defined(const Matrix& m, const std::vector<float>& x, int64_t rows, bool rounded) {
+// What the integer products are defined as: activations rounded to -127 … 127 per span of a row.
+std::vector<double> defined(const Matrix& m, const std::vector<float>& x, int64_t rows) {
   const WeightView& w = m.packed->view();
   std::vector<double> out;
   for (int64_t r = 0; r < rows; ++r) {
-    std::vector<double> values(static_cast<size_t>(w.k)), scales(static_cast<size_t>(w.groups));
-    for (int64_t g = 0; g < w.groups; ++g) {
+    std::vector<double> values(static_cast<size_t>(w.k));
+    for (int64_t begin = 0; begin < w.k; begin += w.span) {
       float most = 0;
-      const int64_t end = std::min(w.k, (g + 1) * w.group);
-      for (int64_t k = g * w.group; k < end; ++k)
+      const int64_t end = std::min(w.k, begin + w.span);
+      for (int64_t k = begin; k < end; ++k)
         most = std::max(most, std::abs(x[static_cast<size_t>(r * w.k + k)]));
-      scales[static_cast<size_t>(g)] = most / 127.0f;
-      for (int64_t k = g * w.group; k < end; ++k) {
+      for (int64_t k = begin; k < end; ++k) {
         const float q = x[static_cast<size_t>(r * w.k + k)] * (most > 0 ? 127.0f / most : 0.0f);
-        values[static_cast<size_t>(k)] = rounded ? std::nearbyint(q) : double{q};
+        values[static_cast<size_t>(k)] = std::nearbyint(q) * double{most / 127.0f};
       }
     }
     for (int64_t n = 0; n < m.packed->columns(); ++n) {
       double sum = 0;
-      for (int64_t k = 0; k < w.k; ++k) {
-        sum += values[static_cast<size_t>(k)] * scales[static_cast<size_t>(k / w.group)] * m.weight(n, k);
-      }
+      for (int64_t k = 0; k < w.k; ++k) sum += values[static_cast<size_t>(k)] * m.weight(n, k);
       out.push_back(sum);
     }
   }
@@ -235,7 +226,7 @@ TEST(integer_products) {
   for (const Case& c : cases(true)) {
     const Matrix m(c);
     const auto x = activations(40, c.k);
-    const auto expected = defined(m, x, 40, true);
+    const auto expected = defined(m, x, 40);
     std::optional<std::vector<float>> first;
     for (const Isa isa : kAll) {
       if (!isa_supported(isa)) continue;

@@ -140,6 +140,7 @@ void pack_int4_run(const Tensor& weight, uint64_t flip, int64_t n0, int64_t k0, 
 // Scales of group g, columns n0 … n0+15.
 void pack_scales(const StoredWeights& stored, GroupScale kind, int64_t g, int64_t n0, uint8_t* to) {
   const int64_t n = stored.columns();
+  if (g * stored.group >= stored.inputs()) return;  // padding: zero
   for (int64_t c = 0; c < std::min(kBlockColumns, n - n0); ++c) {
     const int64_t at = g * n + n0 + c;
     if (kind == GroupScale::Float16) {
@@ -156,7 +157,7 @@ PackedMatrix::PackedMatrix(const StoredWeights& stored) : columns_(stored.column
   const int64_t k = stored.inputs();
   WeightView& v = view_;
   v.k = v.k_padded = k;
-  v.group = kFloatGroup;
+  v.span = v.group = kSpan;
   int64_t scale_bytes = 0;
   switch (stored.weight.dtype) {
     case DType::Float32:
@@ -169,14 +170,16 @@ PackedMatrix::PackedMatrix(const StoredWeights& stored) : columns_(stored.column
       break;
     case DType::Int8:
       v.format = WeightFormat::Int8;
-      v.group = kActivationGroup;
       v.k_padded = round_up(k, 64);
       v.block_bytes = v.k_padded * kBlockColumns;
       break;
     default:
       v.format = WeightFormat::Int4;
-      v.group = stored.group > 0 ? stored.group : kActivationGroup;
-      v.k_padded = round_up(k, std::min<int64_t>(v.group, 64));
+      if (stored.group > 0) {
+        v.group = stored.group;
+        v.span = kGroupedSpan;
+      }
+      v.k_padded = round_up(k, 64);
       if (stored.group > 0) {
         v.group_scale = stored.scale.dtype == DType::Float16 ? GroupScale::Float16 : GroupScale::Float32;
         scale_bytes = kBlockColumns * static_cast<int64_t>(dtype_size(stored.scale.dtype));
@@ -185,6 +188,7 @@ PackedMatrix::PackedMatrix(const StoredWeights& stored) : columns_(stored.column
       break;
   }
   v.groups = (v.k_padded + v.group - 1) / v.group;
+  v.spans = (v.k_padded + v.span - 1) / v.span;
   v.block_bytes += v.groups * scale_bytes;
   if (is_integer() && v.group_scale == GroupScale::None) {
     column_scale_.resize(static_cast<size_t>(panels() * kPanelColumns));
