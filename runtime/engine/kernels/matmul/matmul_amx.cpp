@@ -60,11 +60,11 @@ struct AmxTile {
 
 constexpr int kRegisters = 4;
 constexpr int64_t kTileSums = kTileRows * 16;
-// What tile registers 0-3 held, [register][row][column]. Sums are used two steps after they were stored: by
-// then they have reached the cache, and the matrix unit has been given more to do meanwhile.
+// What tile registers 0-3 held, [register][row][column], of one step and of the step before: sums are used
+// one step later, while the matrix unit works on the next.
 struct alignas(64) Products {
-  int32_t of[4][kRegisters * kTileSums];
-  int32_t* at(int64_t step) { return of[step & 3]; }
+  int32_t of[2][kRegisters * kTileSums];
+  int32_t* at(int64_t step) { return of[step & 1]; }
 };
 
 inline V product_row(const int32_t* products, int64_t reg, int64_t r) {
@@ -123,7 +123,7 @@ void amx_square(const AmxTile& t) {
         _tile_dpbssd(3, 5, 7);
       }
     }
-    if (s >= t.span0 + 2) add_square<Tiles, Scaled>(t, s - 2, products.at(s - 2));
+    if (s > t.span0) add_square<Tiles, Scaled>(t, s - 1, products.at(s - 1));
     int32_t* to = products.at(s);
     _tile_stored(0, to, 64);
     _tile_stored(1, to + kTileSums, 64);
@@ -132,9 +132,7 @@ void amx_square(const AmxTile& t) {
       _tile_stored(3, to + 3 * kTileSums, 64);
     }
   }
-  for (int64_t s = t.span1 - t.span0 < 2 ? t.span0 : t.span1 - 2; s < t.span1; ++s) {
-    add_square<Tiles, Scaled>(t, s, products.at(s));
-  }
+  add_square<Tiles, Scaled>(t, t.span1 - 1, products.at(t.span1 - 1));
 }
 
 // ---- Several groups a span: 16 rows by one block, each group's sums in a register of their own, so that the
@@ -186,11 +184,9 @@ void amx_groups(const AmxTile& t, int64_t b) {
     MLLM_MULTIPLY_GROUP(1, 5, 7)
     MLLM_MULTIPLY_GROUP(2, 4, 6)
     MLLM_MULTIPLY_GROUP(3, 5, 7)
-    if (s >= t.span0 + 2) add_groups(t, b, s - 2, products.at(s - 2));
+    if (s > t.span0) add_groups(t, b, s - 1, products.at(s - 1));
   }
-  for (int64_t s = t.span1 - t.span0 < 2 ? t.span0 : t.span1 - 2; s < t.span1; ++s) {
-    add_groups(t, b, s, products.at(s));
-  }
+  add_groups(t, b, t.span1 - 1, products.at(t.span1 - 1));
 }
 
 // Tiles always have 16 rows in memory; missing ones are zero. The int8 values of 64 inputs stand together.
@@ -234,8 +230,14 @@ void amx_panel(const PanelProduct& product) {
   for (int64_t i = 0; i < tiles * kTileRows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
   configure(least(w.group, 64));
   settle_memory(product.scratch);
-  const int64_t step = 1024 / w.span;  // 32 KiB of weights at a time stay in the first-level cache
+  // 16 KiB of weights at a time stay in the first-level cache, beside as much of the activations.
+  const int64_t step = 512 / w.span;
   const bool square = w.group == w.span;
+  // The next panel comes from memory while this one is multiplied: a share of its lines with each tile.
+  const int64_t steps = (w.spans + step - 1) / step * ((tiles + 1) / (square ? 2 : 1));
+  const int64_t share = (2 * w.block_bytes / steps + 63) / 64 * 64;
+  const uint8_t* next = w.blocks + 2 * (product.panel + 1) * w.block_bytes;
+  const uint8_t* const next_end = next + 2 * w.block_bytes;
   for (int64_t s = 0; s < w.spans; s += step) {
     for (int64_t i = 0; i < tiles; i += square ? 2 : 1) {
       const AmxTile tile{.w = &w,
@@ -248,6 +250,9 @@ void amx_panel(const PanelProduct& product) {
                          .tile_scales = w.spans * kTileRows,
                          .span0 = s,
                          .span1 = least(s + step, w.spans)};
+      for (int64_t line = 0; line < share && next < next_end; line += 64, next += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
+      }
       if (!square) {
         amx_groups(tile, 0);
         amx_groups(tile, 1);

@@ -233,6 +233,7 @@ void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> me
                                   ? 0
                                   : kBlockColumns * static_cast<int64_t>(dtype_size(stored.scale.dtype));
   const MappedFile::Reading reading(source, weight.bytes());
+  const MappedFile::Reading scales(stored.scale.data, scale_bytes ? stored.scale.bytes() : 0);
   pool.parallel_for(panels(), kPiecePanels, [&](int64_t begin, int64_t end) {
     int64_t at = 0;  // within a block
     for (int64_t k = 0; k < v.k_padded; k += 32, at += 256) {
