@@ -150,16 +150,20 @@ def load_encoder(folder: str | Path) -> Callable[[str], list[int]]:
         raise VerifyError(str(error)) from None
 
 
+# What an engine that rounds activations, as it does by default, is called.
+INT8_ACTIVATIONS = "engine, int8 activations"
+
+
 class EngineBackend:
     """A bundle in the native engine, through the session that every front end uses."""
 
-    name = "engine"
-
     def __init__(self, bundle: BundleFolder, threads: int = 0, exact: bool = True) -> None:
-        """threads: 0 takes one per physical core. exact: no rounding of activations. VerifyError: the engine cannot open the bundle."""
+        """threads: 0 takes one per physical core. exact: activations are not rounded. VerifyError: the engine
+        cannot open the bundle."""
         from mindir_llm.runtime.errors import MindirLLMError
         from mindir_llm.runtime.native_backend import NativeModel
 
+        self.name = "engine" if exact else INT8_ACTIVATIONS
         try:
             self._model = NativeModel(bundle.path, threads or None, exact=exact)
         except MindirLLMError as error:
