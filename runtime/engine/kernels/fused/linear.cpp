@@ -126,27 +126,30 @@ struct Run {
     const auto* x = context.in(node, 0).as<const float>();
     const Layout at(rows, k, w, operands.has_gamma(), integers);
     auto* scratch = static_cast<uint8_t*>(context.scratch);
+    const auto arrange_tile = [&](int64_t row0, int64_t count) {
+      const float* from = x + row0 * k;
+      if (operands.has_gamma()) {
+        auto* to = reinterpret_cast<float*>(scratch + at.normalized) + row0 * k;
+        normalize(from, count, to);
+        from = to;
+      }
+      auto* values = scratch + at.values + row0 * (integers ? w.k_padded : k * 4);
+      kernels.arrange(
+          {.x = from,
+           .x_stride = k,
+           .rows = count,
+           .weights = &w,
+           .floats = integers ? nullptr : reinterpret_cast<float*>(values),
+           .values = reinterpret_cast<int8_t*>(values),
+           .scales = reinterpret_cast<float*>(scratch + at.scales) + row0 * w.spans,
+           .corrections = reinterpret_cast<int32_t*>(scratch + at.corrections) + row0 * w.groups});
+    };
+    // A piece is one of the largest tiles, or what is left in smaller ones.
     const auto tile = [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        const int64_t row0 = t * kernels.tile_rows;
-        const int64_t count = std::min(kernels.tile_rows, rows - row0);
-        const float* from = x + row0 * k;
-        if (operands.has_gamma()) {
-          auto* to = reinterpret_cast<float*>(scratch + at.normalized) + row0 * k;
-          normalize(from, count, to);
-          from = to;
-        }
-        // Tiles before this one are full.
-        auto* values = scratch + at.values + row0 * (integers ? w.k_padded : k * 4);
-        kernels.arrange(
-            {.x = from,
-             .x_stride = k,
-             .rows = count,
-             .weights = &w,
-             .floats = integers ? nullptr : reinterpret_cast<float*>(values),
-             .values = reinterpret_cast<int8_t*>(values),
-             .scales = reinterpret_cast<float*>(scratch + at.scales) + row0 * w.spans,
-             .corrections = reinterpret_cast<int32_t*>(scratch + at.corrections) + row0 * w.groups});
+      const int64_t last = std::min(rows, end * kernels.tile_rows);
+      for (int64_t row = begin * kernels.tile_rows, size = 0; row < last; row += size) {
+        size = tile_size(kernels.tile_rows, last - row);
+        arrange_tile(row, std::min(size, last - row));
       }
     };
     const int64_t tiles = (rows + kernels.tile_rows - 1) / kernels.tile_rows;

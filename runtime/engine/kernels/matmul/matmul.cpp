@@ -4,6 +4,12 @@
 
 namespace mllm {
 
+int64_t tile_size(int64_t largest, int64_t left) {
+  if (largest == 16) return 16;  // a matrix unit's tiles are padded
+  if (left >= largest) return largest;
+  return left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
 int64_t panel_scratch_bytes(const WeightView& weights) {
   constexpr int64_t kLine = 64;
   if (weights.format == WeightFormat::Int8 || weights.format == WeightFormat::Int4) {

@@ -41,10 +41,10 @@ struct WeightView {
   const uint8_t* blocks;
 };
 
-// Rows of activations as kernels read them: tiles of `tile_rows` rows (the last has the rest). Within a tile
-// of r rows, elements are interleaved: float32 [k][r]; int8 [k_padded/4][r][4], or [k_padded/64][16][64] for
-// a matrix unit. int8 values carry one scale per row and span, [spans][r] per tile, and -128 times their sum
-// per group of the weights, [groups][r].
+// Rows of activations as kernels read them, in tiles of tile_size() rows. Within a tile of r rows, elements
+// are interleaved: float32 [k][r]; int8 [k_padded/4][r][4], or [k_padded/64][16][64] for a matrix unit. int8
+// values carry one scale per row and span, [spans][r] per tile, and -128 times their sum per group of the
+// weights, [groups][r]. A tile that begins at some row begins at that row times the size of a row.
 struct ActivationView {
   int64_t rows;
   const float* floats;
@@ -93,7 +93,7 @@ struct PanelResult {
 // span that times the activations' scale, the spans one after another. Floats: one sum per span, the spans'
 // one after another.
 struct MatmulKernels {
-  int64_t tile_rows;
+  int64_t tile_rows;  // of the largest tile
   void (*arrange)(const ActivationTile&);
   void (*int_panel)(const PanelProduct&);
   void (*float_panel)(const PanelProduct&);
@@ -111,6 +111,9 @@ inline constexpr int64_t kFloatSpan = 128;
 // makes all of its run coarse: 256 where nothing else interrupts the sums, 128 where groups of weights do.
 inline constexpr int64_t kSpan = 256;
 inline constexpr int64_t kGroupedSpan = 128;
+
+// Rows of the next tile when `left` rows are left: kernels exist for a few sizes up to their largest.
+int64_t tile_size(int64_t largest, int64_t left);
 
 // Aligned scratch of one panel product: unpacked int4 weights and their scales, or dequantized weights.
 int64_t panel_scratch_bytes(const WeightView& weights);

@@ -1,17 +1,20 @@
 // The loops behind MatmulKernels, written once over small vector types. A file that includes this first
 // defines, in an unnamed namespace:
-//   V, VI                 vectors of kLanes floats, of kLanes int32 (which also hold 4*kLanes bytes)
-//   zero(), splat(float), load(const float*), load(const uint16_t*) (float16), store(float*, V),
-//   store_part(float*, V, count), fma(a, b, c) = a*b+c, mul(a, b), add(a, b), absolute(V), maximum(a, b) that
-//   returns b where a is NaN, reduce_max(V)
-//   load_bytes(const uint8_t*), splat_int(int32), to_float(VI), add_int(a, b), round_to_int(V) to nearest
-//   even, sum_int(VI), store_int8(int8_t*, VI) with saturation, low_nibbles(VI), high_nibbles(VI) of each
-//   byte, store_bytes(uint8_t*, VI), add_bytes(a, b) bytes_to_float(VI v, int i): byte i (0…3) of each 32-bit
-//   lane, unsigned, as float dot8(VI sum, VI weights, int32 activations): sum + per lane the dot product of 4
-//   activations (int8) with 4 weights that are stored + 128; the result still has 128 times the sum of the
-//   activations in it when kDot8KeepsOffset, else it does not dot4(VI sum, VI weights, int32 activations):
-//   the same for weights of 0…15, taken as they are prefetch(const void*) kRows, kBlocks        tile of the
-//   matrix products: rows, and blocks of 16 columns at once (1 or 2)
+//
+// - V, VI: vectors of kLanes floats, of kLanes int32 (which also hold 4 * kLanes bytes).
+// - Floats: zero(), splat(float), load(const float*), load(const uint16_t*) for float16, store(float*, V),
+//   store_part(float*, V, count), fma(a, b, c) = a * b + c, mul(a, b), add(a, b), absolute(V), reduce_max(V),
+//   and maximum(a, b), which returns b where a is NaN.
+// - Integers: load_bytes(const uint8_t*), store_bytes(uint8_t*, VI), splat_int(int32), add_int(a, b),
+//   add_bytes(a, b), to_float(VI), round_to_int(V) to nearest even, sum_int(VI), store_int8(int8_t*, VI) with
+//   saturation, low_nibbles(VI) and high_nibbles(VI) of each byte, and bytes_to_float(VI, i): byte i (0 to 3)
+//   of each 32-bit lane, unsigned.
+// - dot8(VI sum, VI weights, int32 activations): sum plus, per lane, the dot product of 4 activations (int8)
+//   with 4 weights that are stored + 128. When kDot8KeepsOffset, the result still has 128 times the sum of
+//   the activations in it. dot4 is the same for weights of 0 to 15, taken as they are.
+// - prefetch(const void*).
+// - kRows, kBlocks: the largest tile of the products, in rows (at least 4) and blocks of 16 columns (1 or 2).
+//
 // No include guard is needed: each instruction set's file includes it exactly once. Everything stays in the
 // unnamed namespace, so that the linker cannot mix versions.
 
@@ -318,15 +321,23 @@ void int_tile(const IntTile& t) {
 }
 
 template <int R>
-void int_tile_of(int64_t rows, const IntTile& t) {
-  if constexpr (R > 1) {
-    if (rows < R) return int_tile_of<R - 1>(rows, t);
-  }
+void int_tile_with_rows(const IntTile& t) {
   if (t.scales) {
     int_tile<R, true>(t);
   } else {
     int_tile<R, false>(t);
   }
+}
+
+// Tiles of the sizes that tile_size() gives.
+void int_tile_of(int64_t rows, const IntTile& t) {
+  if (rows == kRows) return int_tile_with_rows<kRows>(t);
+  if constexpr (kRows > 8) {
+    if (rows == 8) return int_tile_with_rows<8>(t);
+  }
+  if (rows == 4) return int_tile_with_rows<4>(t);
+  if (rows == 2) return int_tile_with_rows<2>(t);
+  int_tile_with_rows<1>(t);
 }
 
 void int_panel(const PanelProduct& product) {
@@ -349,8 +360,8 @@ void int_panel(const PanelProduct& product) {
   const int64_t step = 1024 / w.span / (3 - kBlocks);
   for (int64_t s = 0; s < w.spans; s += step) {
     for (int64_t c = 0; c < 2; c += kBlocks) {
-      for (int64_t r = 0; r < a.rows; r += kRows) {
-        const int64_t rows = least(kRows, a.rows - r);
+      for (int64_t r = 0, rows = 0; r < a.rows; r += rows) {
+        rows = tile_size(kRows, a.rows - r);
         const IntTile tile{.w = &w,
                            .block = {panel.block[c], panel.block[1]},
                            .scales = panel.scales ? panel.scales + c * kBlockColumns : nullptr,
@@ -360,7 +371,7 @@ void int_panel(const PanelProduct& product) {
                            .sums = product.sums + r * kPanelColumns + c * kBlockColumns,
                            .span0 = s,
                            .span1 = least(s + step, w.spans)};
-        int_tile_of<kRows>(rows, tile);
+        int_tile_of(rows, tile);
       }
     }
   }
@@ -410,12 +421,15 @@ void float_tile(const FloatTile<W>& t) {
   }
 }
 
-template <int R, class W>
+template <class W>
 void float_tile_of(int64_t rows, const FloatTile<W>& t) {
-  if constexpr (R > 1) {
-    if (rows < R) return float_tile_of<R - 1>(rows, t);
+  if (rows == kRows) return float_tile<kRows>(t);
+  if constexpr (kRows > 8) {
+    if (rows == 8) return float_tile<8>(t);
   }
-  float_tile<R>(t);
+  if (rows == 4) return float_tile<4>(t);
+  if (rows == 2) return float_tile<2>(t);
+  float_tile<1>(t);
 }
 
 // Rows of one span: weights of both blocks at the span's first k, which is `begin`.
@@ -424,12 +438,12 @@ void float_span(const W* block0, const W* block1, int64_t begin, int64_t size, c
   const ActivationView& a = *product.activations;
   const W* blocks[2] = {block0, block1};
   for (int64_t c = 0; c < 2; c += kBlocks) {
-    for (int64_t r = 0; r < a.rows; r += kRows) {
-      const int64_t rows = least(kRows, a.rows - r);
-      float_tile_of<kRows, W>(rows, {.block = {blocks[c], blocks[1]},
-                                     .x = a.floats + r * product.weights->k + begin * rows,
-                                     .size = size,
-                                     .sums = product.sums + r * kPanelColumns + c * kBlockColumns});
+    for (int64_t r = 0, rows = 0; r < a.rows; r += rows) {
+      rows = tile_size(kRows, a.rows - r);
+      float_tile_of<W>(rows, {.block = {blocks[c], blocks[1]},
+                              .x = a.floats + r * product.weights->k + begin * rows,
+                              .size = size,
+                              .sums = product.sums + r * kPanelColumns + c * kBlockColumns});
     }
   }
 }

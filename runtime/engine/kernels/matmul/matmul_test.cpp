@@ -105,11 +105,12 @@ std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const
   const Tensor values = aligned(whole * w.k_padded * 4), scales = aligned(whole * w.spans * 4),
                corrections = aligned(whole * w.groups * 4), sums = aligned(whole * kPanelColumns * 4),
                scratch = aligned(panel_scratch_bytes(w));
-  for (int64_t r = 0; r < rows; r += kernels.tile_rows) {
+  for (int64_t r = 0, size = 0; r < rows; r += size) {
+    size = tile_size(kernels.tile_rows, rows - r);
     const int64_t at = r * (integers ? w.k_padded : w.k * 4);
     kernels.arrange({.x = x.data() + r * w.k,
                      .x_stride = w.k,
-                     .rows = std::min(kernels.tile_rows, rows - r),
+                     .rows = std::min(size, rows - r),
                      .weights = &w,
                      .floats = integers ? nullptr : reinterpret_cast<float*>(values.as<uint8_t>() + at),
                      .values = values.as<int8_t>() + at,
