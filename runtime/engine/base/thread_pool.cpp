@@ -21,9 +21,9 @@
 namespace mllm {
 namespace {
 
-// Long enough to bridge the gap between two operators of a decode step, short enough that a process that
-// needs the core gets it.
-constexpr std::chrono::microseconds kSpinTime{10};
+// Long enough to bridge what one thread does alone between two products of a decode step (about 20 us), short
+// enough that a process that needs the core gets it.
+constexpr std::chrono::microseconds kSpinTime{50};
 constexpr int kMaxThreads = 256;
 
 inline void pause_cpu() {
