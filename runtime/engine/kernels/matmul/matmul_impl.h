@@ -303,7 +303,9 @@ void int_tile_of(int64_t rows, const IntTile& t) {
   }
 }
 
-void int_panel(const PanelProduct& product) {
+// Of any function that multiplies the tiles of more than one row.
+template <void (*tile_of)(int64_t rows, const IntTile&)>
+void int_panel_with(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const ActivationView& a = *product.activations;
   if (a.rows == 1) {
@@ -334,10 +336,14 @@ void int_panel(const PanelProduct& product) {
                            .sums = product.sums + r * kPanelColumns + c * kBlockColumns,
                            .group0 = g,
                            .group1 = least(g + step, w.groups)};
-        int_tile_of<kRows>(rows, tile);
+        tile_of(rows, tile);
       }
     }
   }
+}
+
+void int_panel(const PanelProduct& product) {
+  int_panel_with<int_tile_of<kRows>>(product);
 }
 
 // ---- Float products.

@@ -20,8 +20,6 @@
 namespace mllm {
 namespace {
 
-constexpr Isa kAll[] = {Isa::Generic, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Amx};
-
 float number(const Tensor& t, int64_t i) {
   return t.dtype == DType::Float16 ? half_to_float(t.as<uint16_t>()[i]) : t.as<float>()[i];
 }
@@ -173,7 +171,7 @@ TEST(float_products) {
   for (const Case& c : cases(false)) {
     const Matrix m(c);
     const auto x = activations(40, c.k);
-    for (const Isa isa : kAll) {
+    for (const Isa isa : kAllIsas) {
       if (!isa_supported(isa)) continue;
       std::vector<float> alone;
       for (int64_t r = 0; r < 40; ++r) {
@@ -237,7 +235,7 @@ TEST(integer_products) {
     const auto x = activations(40, c.k);
     const auto expected = defined(m, x, 40, true);
     std::optional<std::vector<float>> first;
-    for (const Isa isa : kAll) {
+    for (const Isa isa : kAllIsas) {
       if (!isa_supported(isa)) continue;
       for (const int64_t rows : kRowCounts) {
         const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true);
@@ -268,7 +266,7 @@ TEST(integer_products_do_not_depend_on_the_machine) {
     const Matrix m(c);
     const auto x = activations(40, c.k);
     std::optional<std::vector<float>> first;
-    for (const Isa isa : kAll) {
+    for (const Isa isa : kAllIsas) {
       if (isa == Isa::Generic || !isa_supported(isa)) continue;
       for (const int64_t rows : kRowCounts) {
         const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true);
@@ -294,7 +292,7 @@ TEST(integer_products_of_extremes) {
     m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
     for (const float sign : {1.0f, -1.0f}) {
       const std::vector<float> x(20 * 640, 127.0f * sign);
-      for (const Isa isa : kAll) {
+      for (const Isa isa : kAllIsas) {
         if (!isa_supported(isa)) continue;
         for (const int64_t rows : {1, 3, 20}) {
           for (const float y : multiply(m, matmul_kernels(isa, rows, true), x, rows, true)) {
@@ -313,7 +311,7 @@ TEST(integer_products_of_what_is_no_number) {
     auto x = activations(20, 200);
     const auto good = x;
     x[3 * 200 + 150] = bad;
-    for (const Isa isa : kAll) {
+    for (const Isa isa : kAllIsas) {
       if (!isa_supported(isa)) continue;
       const auto& kernels = matmul_kernels(isa, 20, true);
       const auto y = multiply(m, kernels, x, 20, true);
@@ -330,7 +328,7 @@ TEST(integer_products_of_what_is_no_number) {
 }
 
 TEST(finish_adds_scale_bias_and_residual) {
-  for (const Isa isa : kAll) {
+  for (const Isa isa : kAllIsas) {
     if (!isa_supported(isa)) continue;
     for (const int64_t columns : {1, 7, 16, 31, 32}) {
       const int64_t rows = 3, stride = 40;
