@@ -206,8 +206,9 @@ void unpack_int4(const WeightView& w, int64_t panel, uint8_t* bytes, float* scal
           store_bytes(to + 256 + v * kLanes * 4, add_bytes(high_nibbles(pairs), offset));
         }
       }
+      if (skip == 0) continue;
 #pragma GCC unroll 8
-      for (int64_t v = 0; skip && v < kBlockVectors; ++v) {
+      for (int64_t v = 0; v < kBlockVectors; ++v) {
         store(scales + g * kPanelColumns + b * kBlockColumns + v * kLanes, group_scales(w, p, v));
       }
       p += skip;
