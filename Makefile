@@ -14,7 +14,7 @@ DEMO_BUNDLE := build/demo-bundle
 EXPORT := $(BIN)/mindir-llm export $(DEMO_CHECKPOINT)
 TEST_BUNDLES := $(abspath build/test-bundles/cpu-float32):$(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/ascend-a16w8):$(abspath build/test-bundles/cpu-a16w4)
 
-.PHONY: demo test setup lint format test-cpp test-python test-asan test-tsan clean
+.PHONY: demo test setup lint format test-cpp test-python test-asan test-tsan test-arm arm-tools clean
 
 setup: $(VENV)/.ready
 
@@ -81,6 +81,26 @@ test-tsan: setup build/test-bundles/.ready
 	$(CMAKE) -S . -B build/tsan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=OFF -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DMLLM_SANITIZE=thread > build/tsan-configure.log
 	$(BIN)/cmake --build build/tsan -j $(JOBS) --target thread_pool_test session_test
 	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R '^(thread_pool|session)_test$$'
+
+# The C++ unit tests on emulated 64-bit ARM processors: one with plain NEON, one with its dot products, one with its
+# matrix products. The later ones run only tests of what differs between them.
+ARM_CXX ?= aarch64-linux-gnu-g++
+ARM_CC ?= aarch64-linux-gnu-gcc
+ARM_QEMU ?= qemu-aarch64
+ARM_LIBRARIES ?= /usr/aarch64-linux-gnu
+ARM_CTEST = MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/aarch64/runtime/engine --output-on-failure
+
+arm-tools:
+	@command -v $(ARM_CXX) > /dev/null && command -v $(ARM_QEMU) > /dev/null || \
+	  (echo "make test-arm needs the Debian packages g++-aarch64-linux-gnu and qemu-user" && false)
+
+test-arm: arm-tools setup build/test-bundles/.ready
+	mkdir -p build
+	$(CMAKE) -S . -B build/aarch64 -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_C_COMPILER=$(ARM_CC) -DCMAKE_CXX_COMPILER=$(ARM_CXX) "-DCMAKE_CROSSCOMPILING_EMULATOR=$(ARM_QEMU);-L;$(ARM_LIBRARIES)" > build/aarch64-configure.log || (cat build/aarch64-configure.log && false)
+	$(BIN)/cmake --build build/aarch64 -j $(JOBS)
+	QEMU_CPU=cortex-a57 MINDIR_LLM_TEST_ISA=neon $(ARM_CTEST)
+	QEMU_CPU=neoverse-n1 MINDIR_LLM_TEST_ISA=neondot $(ARM_CTEST) -R '^(isa|matmul|fused|session)_test$$'
+	QEMU_CPU=max MINDIR_LLM_TEST_ISA=neoni8mm $(ARM_CTEST) -R '^(isa|matmul|fused|session)_test$$'
 
 clean:
 	rm -rf build $(VENV)

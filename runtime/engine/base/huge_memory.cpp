@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <string>
 
 #include "base/error.h"
@@ -15,7 +16,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 std::shared_ptr<uint8_t> allocate_huge(size_t bytes) {
   if (bytes == 0) return nullptr;
-  if (bytes > (size_t{1} << 46)) {
+  if (bytes > SIZE_MAX / 2) {  // the sums below would overflow
     throw Error(MLLM_ERROR_OUT_OF_MEMORY,
                 "out of memory: cannot allocate " + std::to_string(bytes) + " bytes");
   }

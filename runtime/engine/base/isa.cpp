@@ -9,27 +9,28 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace mllm {
 namespace {
 
-constexpr Isa kAll[] = {Isa::Generic, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni, Isa::Amx};
-
 Isa choose() {
   if (const char* wish = std::getenv("MINDIR_LLM_ISA"); wish != nullptr && *wish != '\0') {
-    for (Isa isa : kAll) {
+    for (Isa isa : kAllIsas) {
       if (isa_name(isa) != wish) continue;
       if (!isa_supported(isa)) {
         fail_argument("MINDIR_LLM_ISA=" + std::string(wish) + ": this machine does not support it; unset it");
       }
       return isa;
     }
-    fail_argument("MINDIR_LLM_ISA=" + std::string(wish) +
-                  ": unknown (generic, avx2, avxvnni, avx512, avx512vnni, amx)");
+    std::string names;
+    for (Isa isa : kAllIsas) names += (names.empty() ? "" : ", ") + std::string(isa_name(isa));
+    fail_argument("MINDIR_LLM_ISA=" + std::string(wish) + ": unknown (" + names + ")");
   }
   Isa best = Isa::Generic;
-  for (Isa isa : kAll) {
+  for (Isa isa : kAllIsas) {
     if (isa_supported(isa)) best = isa;
   }
   return best;
@@ -57,6 +58,25 @@ bool request_tiles() {
   return false;
 #endif
 }
+#elif defined(__aarch64__)
+// What Linux says about the processor; other systems are not asked. The bits have no names in older headers.
+bool has_dot_products() {
+#if defined(__linux__)
+  constexpr unsigned long kAsimdDp = 1ul << 20;
+  return (::getauxval(AT_HWCAP) & kAsimdDp) != 0;
+#else
+  return false;
+#endif
+}
+
+bool has_matrix_products() {
+#if defined(__linux__)
+  constexpr unsigned long kI8mm = 1ul << 13;
+  return (::getauxval(AT_HWCAP2) & kI8mm) != 0;
+#else
+  return false;
+#endif
+}
 #endif
 
 }  // namespace
@@ -73,6 +93,12 @@ std::string_view isa_name(Isa isa) {
       return "avx512vnni";
     case Isa::Amx:
       return "amx";
+    case Isa::Neon:
+      return "neon";
+    case Isa::NeonDot:
+      return "neondot";
+    case Isa::NeonI8mm:
+      return "neoni8mm";
     case Isa::Generic:
       break;
   }
@@ -90,7 +116,6 @@ bool isa_supported(Isa isa) {
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   const bool vnni = avx512 && has_leaf7(Leaf7::Subleaf0Ecx, 11);
   switch (isa) {
-    case Isa::Generic:
     case Isa::Avx2:
       return avx2;
     case Isa::AvxVnni:
@@ -102,8 +127,20 @@ bool isa_supported(Isa isa) {
     case Isa::Amx:
       return vnni && has_leaf7(Leaf7::Subleaf0Edx, 24) && has_leaf7(Leaf7::Subleaf0Edx, 25) &&
              request_tiles();
+    default:
+      return false;
   }
-  return false;
+#elif defined(__aarch64__)
+  switch (isa) {
+    case Isa::Neon:
+      return true;
+    case Isa::NeonDot:
+      return has_dot_products();
+    case Isa::NeonI8mm:
+      return has_dot_products() && has_matrix_products();
+    default:
+      return false;
+  }
 #else
   return false;
 #endif

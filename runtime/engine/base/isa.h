@@ -6,11 +6,15 @@
 
 namespace mllm {
 
-// In the order of preference. On x86-64 each includes the ones before it, except that AvxVnni and Avx512 do
-// not include each other. Amx is the matrix unit for bytes beside Avx512Vnni.
-enum class Isa { Generic, Avx2, AvxVnni, Avx512, Avx512Vnni, Amx };
+// In the order of preference within a family. On x86-64 each includes the ones before it, except that AvxVnni
+// and Avx512 do not include each other. Amx is the matrix unit for bytes beside Avx512Vnni. On 64-bit ARM
+// NeonDot has dot products of bytes, and NeonI8mm products of small matrices of bytes beside them.
+enum class Isa { Generic, Avx2, AvxVnni, Avx512, Avx512Vnni, Amx, Neon, NeonDot, NeonI8mm };
 
-std::string_view isa_name(Isa isa);  // "generic", "avx2", "avxvnni", "avx512", "avx512vnni", "amx"
+inline constexpr Isa kAllIsas[] = {Isa::Generic, Isa::Avx2, Isa::AvxVnni, Isa::Avx512,  Isa::Avx512Vnni,
+                                   Isa::Amx,     Isa::Neon, Isa::NeonDot, Isa::NeonI8mm};
+
+std::string_view isa_name(Isa isa);  // the enumerator in lower case: "generic", "avx2", …
 
 // True when this build has kernels for it and processor and operating system run them.
 bool isa_supported(Isa isa);

@@ -14,7 +14,16 @@ const VectorKernels& vector_kernels(Isa isa) {
     case Isa::Avx2:
     case Isa::AvxVnni:
       return avx2_kernels();
-    case Isa::Generic:
+    default:
+      break;
+  }
+#elif defined(__aarch64__)
+  switch (isa) {
+    case Isa::Neon:
+    case Isa::NeonDot:
+    case Isa::NeonI8mm:
+      return neon_kernels();
+    default:
       break;
   }
 #endif

@@ -75,6 +75,7 @@ struct VectorKernels {
 const VectorKernels& generic_kernels();
 const VectorKernels& avx2_kernels();    // exists on x86-64 only
 const VectorKernels& avx512_kernels();  // exists on x86-64 only
+const VectorKernels& neon_kernels();    // exists on 64-bit ARM only
 
 // The table for `isa`, which must be supported; the one for current_isa().
 const VectorKernels& vector_kernels(Isa isa);

@@ -18,7 +18,7 @@ namespace {
 
 template <class F>
 void for_each_isa(const F& body) {
-  for (const Isa isa : {Isa::Generic, Isa::Avx2, Isa::Avx512}) {
+  for (const Isa isa : {Isa::Generic, Isa::Avx2, Isa::Avx512, Isa::Neon}) {
     if (isa_supported(isa)) body(vector_kernels(isa));
   }
 }

@@ -49,14 +49,29 @@ double read_bandwidth(ThreadPool& pool) {
   return static_cast<double>(kBytes) / seconds;
 }
 
+// Enough to see through the clock's resolution and through how long threads take to wake up: slow machines,
+// and emulated ones, need fewer.
+int64_t rounds_to_measure(const MatmulKernels& kernels) {
+  constexpr int64_t kMost = 1 << 18;
+  constexpr double kEnough = 1e-3;
+  int64_t rounds = 1 << 12;
+  for (double seconds = 0; rounds < kMost && seconds < kEnough;) {
+    rounds *= 4;
+    const auto start = std::chrono::steady_clock::now();
+    kernels.multiply_peak(rounds);
+    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  return rounds;
+}
+
 double multiply_peak(ThreadPool& pool, const MatmulKernels& kernels) {
-  constexpr int64_t kRounds = 1 << 18;
+  const int64_t rounds = rounds_to_measure(kernels);
   int64_t products = 0;
   const int64_t pieces = 8 * pool.threads();
   const double seconds = best_seconds([&] {
     pool.parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t count = kernels.multiply_peak(kRounds);
+        const int64_t count = kernels.multiply_peak(rounds);
         if (i == 0) products = count;
       }
     });

@@ -37,7 +37,18 @@ const MatmulKernels& matmul_kernels(Isa isa, int64_t rows, bool integers) {
       return avxvnni_matmul();
     case Isa::Avx2:
       return avx2_matmul();
-    case Isa::Generic:
+    default:
+      break;
+  }
+#elif defined(__aarch64__)
+  switch (isa) {
+    case Isa::NeonI8mm:
+      return neoni8mm_matmul();
+    case Isa::NeonDot:
+      return neondot_matmul();
+    case Isa::Neon:
+      return neon_matmul();
+    default:
       break;
   }
 #endif

@@ -125,6 +125,10 @@ const MatmulKernels& avxvnni_matmul();
 const MatmulKernels& avx512_matmul();
 const MatmulKernels& avx512vnni_matmul();
 const MatmulKernels& amx_matmul();
+// 64-bit ARM only.
+const MatmulKernels& neon_matmul();
+const MatmulKernels& neondot_matmul();
+const MatmulKernels& neoni8mm_matmul();
 
 // The best kernels of `isa`, which must be supported, for this many rows of integers (quantized activations
 // and weights) or of floats; those of current_isa().

@@ -11,7 +11,7 @@ namespace {
 typedef float V __attribute__((vector_size(16)));
 typedef int32_t VI __attribute__((vector_size(16)));
 typedef uint32_t VU __attribute__((vector_size(16)));
-typedef int8_t Bytes __attribute__((vector_size(16)));
+typedef uint8_t Bytes __attribute__((vector_size(16)));
 constexpr int64_t kLanes = 4;
 constexpr int kRows = 4;
 constexpr int kBlocks = 1;

@@ -257,6 +257,17 @@ struct IntTile {
   int64_t span0, span1;
 };
 
+// What becomes of a group's integer sums: times the weights' scales they join those of their span, and a
+// whole span times the activations' scale joins the product.
+template <bool Scaled>
+inline void end_group(V value, V factor, V scale, bool is_first, bool is_last, float* span, float* sum) {
+  if (Scaled) {
+    value = fma(value, factor, is_first ? zero() : load(span));
+    if (!is_last) return store(span, value);
+  }
+  store(sum, fma(value, scale, load(sum)));
+}
+
 template <int R, bool Scaled>
 void int_tile(const IntTile& t) {
   constexpr int64_t kVectors = kBlocks * kBlockVectors;
@@ -303,17 +314,8 @@ void int_tile(const IntTile& t) {
         const V scale = splat(t.x_scales[s * R + r]);
 #pragma GCC unroll 8
         for (int64_t v = 0; v < kVectors; ++v) {
-          float* sum = t.sums + r * kPanelColumns + v * kLanes;
-          V value = to_float(acc[r][v]);
-          if (Scaled) {
-            float* span = spans + (r * kVectors + v) * kLanes;
-            value = fma(value, factor[v], is_first ? zero() : load(span));
-            if (!is_last) {
-              store(span, value);
-              continue;
-            }
-          }
-          store(sum, fma(value, scale, load(sum)));
+          end_group<Scaled>(to_float(acc[r][v]), factor[v], scale, is_first, is_last,
+                            spans + (r * kVectors + v) * kLanes, t.sums + r * kPanelColumns + v * kLanes);
         }
       }
     }
@@ -340,7 +342,9 @@ void int_tile_of(int64_t rows, const IntTile& t) {
   int_tile_with_rows<1>(t);
 }
 
-void int_panel(const PanelProduct& product) {
+// Of any function that multiplies the tiles of more than one row.
+template <void (*tile_of)(int64_t rows, const IntTile&)>
+void int_panel_with(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const ActivationView& a = *product.activations;
   if (a.rows == 1) {
@@ -371,10 +375,14 @@ void int_panel(const PanelProduct& product) {
                            .sums = product.sums + r * kPanelColumns + c * kBlockColumns,
                            .span0 = s,
                            .span1 = least(s + step, w.spans)};
-        int_tile_of(rows, tile);
+        tile_of(rows, tile);
       }
     }
   }
+}
+
+void int_panel(const PanelProduct& product) {
+  int_panel_with<int_tile_of>(product);
 }
 
 // ---- Float products.
