@@ -1,5 +1,4 @@
-"""References in float64, written from the papers' formulas one number at a time, and inputs to hold them
-to."""
+"""References in float64, written from the papers one number at a time, and inputs to hold them to."""
 
 from __future__ import annotations
 
