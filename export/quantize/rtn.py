@@ -1,17 +1,34 @@
-"""Symmetric round-to-nearest: int8 with one scale per output channel, int4 with one per group of inputs."""
+"""Round-to-nearest: every weight becomes the nearest integer of its group's grid, no calibration needed."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["dequantize_groups", "dequantize_rows", "quantize_groups", "quantize_rows"]
+from mindir_llm.export.quantize.scheme import (
+    Floats,
+    QuantizedWeight,
+    WeightScheme,
+    check_matrix,
+    fit_grid,
+    round_to_grid,
+)
 
-_LARGEST_INT8 = 127
-# Scales are made for 7, so that positive and negative weights lose alike; -8 occurs only where a scale was
-# rounded down by much.
-_LARGEST_INT4 = 7
-_SMALLEST_INT4 = -8
+__all__ = ["dequantize_groups", "dequantize_rows", "quantize_groups", "quantize_rows", "round_to_nearest"]
+
+
+def round_to_nearest(
+    weight: Floats, scheme: WeightScheme, clip: Floats | float | None = None
+) -> QuantizedWeight:
+    """Quantize a matrix [out, in], float32 or float64, by any scheme.
+
+    clip: factors in (0, 1] that the ranges are multiplied with, [out, groups] or one for all; weights beyond
+    their range saturate. ValueError: the weight is not a matrix of that kind, a value is not finite, a scale
+    overflows scheme.scale_dtype, or clip is out of range.
+    """
+    check_matrix(weight, "weight")
+    scale, zero = fit_grid(weight, scheme, clip)
+    return round_to_grid(weight, scheme, scale, zero)
 
 
 def quantize_rows(
@@ -26,9 +43,7 @@ def quantize_rows(
     scale which the device will multiply with. A row of zeros gets scale 1 and zeros. ValueError: a weight is
     not finite, or a row's scale overflows scale_dtype.
     """
-    largest = np.max(np.abs(weight), axis=1, keepdims=True, initial=0.0)
-    scale = _scales(largest, _LARGEST_INT8, scale_dtype)
-    return _integers(weight, scale.astype(np.float32), -_LARGEST_INT8, _LARGEST_INT8), scale
+    return _quantize(weight, WeightScheme(8, scale_dtype=np.dtype(scale_dtype).name))
 
 
 def quantize_groups(
@@ -38,58 +53,32 @@ def quantize_groups(
 
     weight: float32 [rows, columns], rows being output channels. group_size: columns that share a scale; the
     last group may be shorter; 0 means all columns. Returns int8 [rows, columns], not packed yet, and scales
-    [rows, groups] of scale_dtype (float16 or float32), such that integer * scale approximates weight.
-    Rounding of scales, groups of zeros and ValueError are as for quantize_rows.
+    [rows, groups] of scale_dtype (float16 or float32), such that integer * scale approximates weight. Scales
+    are made for 7, so that positive and negative weights lose alike; -8 occurs only where a scale was rounded
+    down by much. Rounding of scales, groups of zeros and ValueError are as for quantize_rows.
     """
-    columns = weight.shape[1]
-    size = group_size or columns
-    largest = np.maximum.reduceat(np.abs(weight), np.arange(0, columns, size), axis=1)
-    scale = _scales(largest, _LARGEST_INT4, scale_dtype)
-    return _integers(weight, _spread(scale, size, columns), _SMALLEST_INT4, _LARGEST_INT4), scale
+    return _quantize(weight, WeightScheme(4, group_size, scale_dtype=np.dtype(scale_dtype).name))
+
+
+def _quantize(
+    weight: NDArray[np.float32], scheme: WeightScheme
+) -> tuple[NDArray[np.int8], NDArray[np.floating]]:
+    # fit_grid finds what is not finite, without another pass over a large block.
+    scale, zero = fit_grid(weight, scheme)
+    return round_to_grid(weight, scheme, scale, zero).integers, scale
 
 
 def dequantize_rows(quantized: NDArray[np.int8], scale: NDArray[np.floating]) -> NDArray[np.float32]:
     """int8 [rows, columns] times scale [rows, 1], in float32."""
-    return quantized.astype(np.float32) * scale.astype(np.float32)
+    return dequantize_groups(quantized, 0, scale)
 
 
 def dequantize_groups(
     quantized: NDArray[np.int8], group_size: int, scale: NDArray[np.floating]
 ) -> NDArray[np.float32]:
     """int8 [rows, columns] times its group's scale out of [rows, groups], in float32."""
-    columns = quantized.shape[1]
-    return quantized.astype(np.float32) * _spread(scale, group_size or columns, columns)
-
-
-def _scales(
-    largest: NDArray[np.float32], largest_integer: int, scale_dtype: DTypeLike
-) -> NDArray[np.floating]:
-    """A scale for the largest magnitude of each group, [rows, groups] both; 1 where it would be 0."""
-    finite = np.all(np.isfinite(largest), axis=1)
-    if not np.all(finite):
-        raise ValueError(f"row {int(np.argmin(finite))} holds a value that is not finite")
-    with np.errstate(over="ignore"):
-        scale = (largest.astype(np.float32) / np.float32(largest_integer)).astype(scale_dtype)
-    finite = np.all(np.isfinite(scale), axis=1)
-    if not np.all(finite):
-        raise ValueError(f"row {int(np.argmin(finite))}: scale does not fit {np.dtype(scale_dtype)}")
-    # A scale that underflows to zero stands for weights too small to store; they become zeros like a group of
-    # zeros.
-    scale[scale == 0] = 1
-    return scale
-
-
-def _integers(
-    weight: NDArray[np.float32], scale: NDArray[np.float32], low: int, high: int
-) -> NDArray[np.int8]:
-    scaled = weight / scale
-    np.rint(scaled, out=scaled)
-    np.clip(scaled, low, high, out=scaled)
-    return scaled.astype(np.int8)
-
-
-def _spread(scale: NDArray[np.floating], size: int, columns: int) -> NDArray[np.float32]:
-    """[rows, groups] -> float32, one for each of `columns`; [rows, 1] where one serves them all."""
-    if scale.shape[1] == 1:
-        return scale.astype(np.float32)
-    return np.repeat(scale.astype(np.float32), size, axis=1)[:, :columns]
+    return (
+        QuantizedWeight(WeightScheme(4, group_size), quantized, scale)
+        .dequantize()
+        .astype(np.float32, copy=False)
+    )

@@ -1,0 +1,75 @@
+"""How wrong a quantized matrix is, measured by what its layer puts out.
+
+A Hessian is here, as in the papers, the sum of x xᵀ over calibration inputs x, or any positive multiple of
+it: the squared error of a linear layer's output is a quadratic form of it. Errors are in the unit of what is
+given.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindir_llm.export.quantize.scheme import Floats, check_matrix
+
+__all__ = ["add_to_hessian", "hessian_error", "output_errors", "relative_output_error", "scaled_hessian"]
+
+
+def add_to_hessian(hessian: Floats, inputs: Floats) -> None:
+    """Add the sum of x xᵀ over inputs [n, in] to hessian [in, in], in place and in its type.
+
+    A Hessian streams through this, batch by batch, from zeros. ValueError: shapes do not fit, or an input is
+    not finite.
+    """
+    check_matrix(inputs, "inputs", (None, len(hessian)))
+    inputs = inputs.astype(hessian.dtype, copy=False)
+    hessian += inputs.T @ inputs
+
+
+def scaled_hessian(hessian: Floats, factors: Floats) -> Floats:
+    """The Hessian [in, in] of inputs that have been divided by factors [in]."""
+    inverse = (1 / factors).astype(hessian.dtype)
+    return hessian * inverse[:, None] * inverse[None, :]
+
+
+def output_errors(
+    difference: Floats, *, hessian: Floats | None = None, inputs: Floats | None = None
+) -> NDArray[np.float64]:
+    """Squared error of each output channel, [out], where weights differ by difference [out, in].
+
+    Exactly one of hessian [in, in] and inputs [n, in]: d H dᵀ, or |X d|², for each row d; they are the same
+    if H = XᵀX. Inputs are cheaper where they are fewer than the features. Products are in the type of
+    `difference`, sums in float64.
+    """
+    if (hessian is None) == (inputs is None):
+        raise ValueError("give either hessian or inputs")
+    if hessian is not None:
+        product = difference @ hessian.astype(difference.dtype, copy=False)
+        product *= difference
+        # Rounding may leave a tiny negative number of a form that is positive.
+        return np.maximum(product.sum(axis=1, dtype=np.float64), 0)
+    assert inputs is not None
+    outputs = inputs.astype(difference.dtype, copy=False) @ difference.T
+    np.square(outputs, out=outputs)
+    return outputs.sum(axis=0, dtype=np.float64)
+
+
+def hessian_error(weight: Floats, approximation: Floats, hessian: Floats) -> float:
+    """tr((W - Ŵ) H (W - Ŵ)ᵀ), which GPTQ minimizes. weight, approximation: [out, in]; hessian: [in, in]."""
+    check_matrix(weight, "weight")
+    check_matrix(approximation, "approximation", weight.shape)
+    check_matrix(hessian, "hessian", (weight.shape[1],) * 2)
+    return float(output_errors(weight - approximation, hessian=hessian).sum())
+
+
+def relative_output_error(
+    weight: Floats, approximation: Floats, *, hessian: Floats | None = None, inputs: Floats | None = None
+) -> float:
+    """Root of the squared output error over the squared output; 0 where both are 0. Arguments as above."""
+    check_matrix(weight, "weight")
+    check_matrix(approximation, "approximation", weight.shape)
+    error = float(output_errors(weight - approximation, hessian=hessian, inputs=inputs).sum())
+    whole = float(output_errors(weight, hessian=hessian, inputs=inputs).sum())
+    return math.sqrt(error / whole) if whole else (math.inf if error else 0.0)
