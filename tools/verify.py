@@ -27,6 +27,7 @@ from mindir_llm.tools.backends import (
     check_files,
     load_encoder,
 )
+from mindir_llm.tools.progress import ProgressBar
 from mindir_llm.tools.reference import CheckpointError
 
 __all__ = ["Difference", "Pair", "Report", "register", "verify_bundle"]
@@ -169,7 +170,9 @@ def verify_bundle(
     VerifyError: an argument out of range, or a backend that cannot run; CheckpointError: an unreadable
     checkpoint.
     """
-    with _Bar(show_progress, "sha256", "B", sum(f["size"] for f in bundle.manifest["files"].values())) as bar:
+    with ProgressBar(
+        show_progress, "sha256", "B", sum(f["size"] for f in bundle.manifest["files"].values())
+    ) as bar:
         problems = check_files(bundle, bar.update)
     notes = []
     if problems:
@@ -197,7 +200,7 @@ def verify_bundle(
     prompt, steps = _steps(bundle, tokens, decode_steps)
     ids = _token_ids(bundle, text, sum(steps))
     results = {}
-    with _Bar(show_progress, "logits", "token", ids.shape[1] * len(backends)) as bar:
+    with ProgressBar(show_progress, "logits", "token", ids.shape[1] * len(backends)) as bar:
         for backend in backends:
             results[backend.name] = backend.logits(ids, steps, bar.update)
     prefills = len(steps) - decode_steps
@@ -293,30 +296,6 @@ def _token_ids(bundle: BundleFolder, text: str | None, length: int) -> NDArray[n
         raise VerifyError("the text has no tokens")
     repeated = np.resize(np.asarray(ids, np.int32), length)
     return np.stack([np.roll(repeated, -7 * slot) for slot in range(bundle.batch)])
-
-
-class _Bar:
-    """A tqdm progress bar, or none. tqdm comes with the export extra; without it there is just no bar."""
-
-    def __init__(self, show: bool, what: str, unit: str, total: int) -> None:
-        self._bar = None
-        if show:
-            try:
-                from tqdm import tqdm
-            except ImportError:
-                return
-            self._bar = tqdm(desc=what, unit=unit, unit_scale=True, total=total, leave=False, disable=None)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def update(self, n: int) -> None:
-        if self._bar is not None:
-            self._bar.update(n)
 
 
 def _run(args: argparse.Namespace) -> int:
