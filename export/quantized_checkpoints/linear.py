@@ -16,7 +16,8 @@ class QuantizedLinear:
     """weight[o, i] = (integers[o, i] - zero[o, g]) * scale[o, g], where g = group_of[i].
 
     integers: uint8 [out, in], 0 … 2^bits - 1. scale: float32 [out, groups] (float16 values, exactly). zero:
-    uint8 [out, groups]. group_of: int32 [in]. bias: float32 [out] or None. bits: 4 or 8.
+    uint8 [out, groups]. group_of: int32 [in]. bias: float32 [out] or None. bits: 4 or 8. act_scale, act_zero:
+    where inputs are int8 with calibrated limits, input = (int8 - act_zero) * act_scale; otherwise None and 0.
     """
 
     integers: NDArray[np.uint8]
@@ -25,6 +26,8 @@ class QuantizedLinear:
     group_of: NDArray[np.int32]
     bits: int
     bias: NDArray[np.float32] | None = None
+    act_scale: float | None = None
+    act_zero: int = 0
 
     @property
     def is_symmetric(self) -> bool:

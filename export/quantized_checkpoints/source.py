@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from mindir_llm.export.checkpoint import Checkpoint, read_json
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.quantized_checkpoints.awq import read_awq
+from mindir_llm.export.quantized_checkpoints.golden_stick import (
+    DESCRIPTION,
+    read_description,
+    read_golden_stick,
+)
 from mindir_llm.export.quantized_checkpoints.gptq import read_gptq
 from mindir_llm.export.quantized_checkpoints.linear import QuantizedLinear
 from mindir_llm.export.quantized_checkpoints.settings import QuantizationSettings
@@ -14,33 +21,48 @@ from mindir_llm.export.quantized_checkpoints.tensors import LinearTensors
 
 __all__ = ["QuantizedCheckpoint", "open_quantized"]
 
-_READERS = {"awq": read_awq, "gptq": read_gptq}
 _WEIGHT = ".qweight"
 
 
 class QuantizedCheckpoint:
-    """The quantized linear layers of a checkpoint by module name, read one at a time."""
+    """The quantized linear layers of a checkpoint by module name, read one at a time.
 
-    def __init__(self, checkpoint: Checkpoint, settings: QuantizationSettings) -> None:
+    method: 'awq', 'gptq' or 'golden-stick'. Tensors of other layers are read from `checkpoint`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        method: str,
+        names: Iterable[str],
+        reader: Callable[[LinearTensors], QuantizedLinear],
+    ) -> None:
         self.checkpoint = checkpoint
-        self.settings = settings
-        self.names = tuple(
-            sorted(name.removesuffix(_WEIGHT) for name in checkpoint.tensors if name.endswith(_WEIGHT))
-        )
+        self.method = method
+        self.names = tuple(sorted(names))
+        self._reader = reader
 
     def linear(self, name: str) -> QuantizedLinear:
         """A layer out of `names`; ExportError names the tensor that is missing or does not fit."""
-        return _READERS[self.settings.method](LinearTensors(self.checkpoint, name), self.settings)
+        return self._reader(LinearTensors(self.checkpoint, name))
 
 
 def open_quantized(folder: str | Path) -> QuantizedCheckpoint | None:
-    """A checkpoint whose config.json has a quantization_config; None where it has none.
+    """A checkpoint whose config.json has a quantization_config, or with a description of Golden Stick's; None
+    where it has neither.
 
     ExportError: a kind of quantization that is not supported, or a damaged checkpoint.
     """
-    config = Path(folder) / "config.json"
+    folder = Path(folder)
+    config = folder / "config.json"
     if not config.is_file():
         raise ExportError(f"{config}: no such file; a Hugging Face checkpoint folder has a config.json")
+    if (folder / DESCRIPTION).is_file():
+        types = read_description(folder)
+        if not types:
+            return None
+        reader = partial(read_golden_stick, types=types)
+        return QuantizedCheckpoint(Checkpoint.open(folder), "golden-stick", types, reader)
     fields = read_json(config).get("quantization_config")
     if fields is None:
         return None
@@ -48,7 +70,9 @@ def open_quantized(folder: str | Path) -> QuantizedCheckpoint | None:
         settings = QuantizationSettings.from_fields(fields)
     except ExportError as error:
         raise ExportError(f"{config}: {error}") from None
-    source = QuantizedCheckpoint(Checkpoint.open(folder), settings)
-    if not source.names:
+    checkpoint = Checkpoint.open(folder)
+    names = [name.removesuffix(_WEIGHT) for name in checkpoint.tensors if name.endswith(_WEIGHT)]
+    if not names:
         raise ExportError(f"{folder}: config.json has a quantization_config, but no tensor ends in {_WEIGHT}")
-    return source
+    read = {"awq": read_awq, "gptq": read_gptq}[settings.method]
+    return QuantizedCheckpoint(checkpoint, settings.method, names, partial(read, settings=settings))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
@@ -21,11 +23,16 @@ class LinearTensors:
     def has(self, part: str) -> bool:
         return f"{self.name}.{part}" in self._checkpoint.tensors
 
+    def matrix(self, part: str, dtype: DTypeLike) -> NDArray[Any]:
+        """A matrix of int32 or int8; ExportError: missing, another type, or not a matrix."""
+        values = self._checkpoint.integers(f"{self.name}.{part}", dtype)
+        if values.ndim != 2 or not values.size:
+            raise ExportError(f"{self._where(part)} has shape {list(values.shape)}, expected a matrix")
+        return values
+
     def words(self, part: str, shape: tuple[int, int] | None = None) -> NDArray[np.int32]:
-        """A matrix of 32-bit words; ExportError: missing, another type, or not of this shape."""
-        words = self._checkpoint.integers(f"{self.name}.{part}", np.int32)
-        if words.ndim != 2 or not words.size:
-            raise ExportError(f"{self._where(part)} has shape {list(words.shape)}, expected a matrix")
+        """A matrix of 32-bit words; ExportError as above, or not of this shape."""
+        words = self.matrix(part, np.int32)
         if shape is not None:
             self._check(part, words.shape, shape)
         return words
@@ -44,6 +51,14 @@ class LinearTensors:
         self._checkpoint.check_readable(name, shape)
         return np.concatenate(list(self._checkpoint.blocks(name, np.float32)))
 
+    def numbers(self, part: str) -> NDArray[Any]:
+        """A tensor of any shape, int32 or float; ExportError: missing or of another type."""
+        name = f"{self.name}.{part}"
+        entry = self._checkpoint.tensors.get(name)
+        if entry is None or entry.dtype == "I32":
+            return self._checkpoint.integers(name, np.int32)
+        return self.floats(part, entry.shape)
+
     def bias(self, outputs: int) -> NDArray[np.float32] | None:
         return self.floats("bias", (outputs,)) if self.has("bias") else None
 
@@ -51,7 +66,7 @@ class LinearTensors:
         if found != expected:
             raise ExportError(
                 f"{self._where(part)} has shape {list(found)}, expected {list(expected)}"
-                " (by qweight and quantization_config.group_size)"
+                " (by the shape of the weight and the group size)"
             )
 
     def _where(self, part: str) -> str:
