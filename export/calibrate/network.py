@@ -15,6 +15,9 @@ __all__ = ["attention", "linear", "rms_norm", "rotate", "rotation", "swiglu"]
 
 Float = NDArray[np.floating[Any]]
 
+# Queries whose scores are computed together.
+_ROWS = 128
+
 
 def rms_norm(x: Float, weight: Float, eps: float) -> Float:
     """[n, hidden] -> [n, hidden]."""
@@ -59,20 +62,23 @@ def attention(q: Float, k: Float, v: Float) -> Float:
     """Causal attention from position 0: q [n, heads, head_dim], k and v [n, kv_heads, head_dim] ->
     [n, heads*head_dim].
 
-    Scores exist for the query heads of one key head at a time.
+    Scores exist for the query heads of one key head and some rows at a time, which bounds memory and leaves
+    most of the future out.
     """
     n, heads, head_dim = q.shape
     kv_heads = k.shape[1]
     group = heads // kv_heads
-    future = np.triu(np.full((n, n), -np.inf, q.dtype), 1)
+    future = np.triu(np.full((_ROWS, _ROWS), -np.inf, q.dtype), 1)
+    q = q * q.dtype.type(1 / math.sqrt(head_dim))
     context = np.empty_like(q)
     for shared in range(kv_heads):
         mine = slice(shared * group, (shared + 1) * group)
-        scores = q[:, mine].transpose(1, 0, 2) @ k[:, shared].T  # [group, n, n]
-        scores *= q.dtype.type(1 / math.sqrt(head_dim))
-        scores += future
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)
-        context[:, mine] = (scores @ v[:, shared]).transpose(1, 0, 2)
+        for start in range(0, n, _ROWS):
+            end = min(start + _ROWS, n)
+            scores = q[start:end, mine].transpose(1, 0, 2) @ k[:end, shared].T  # [group, rows, end]
+            scores[:, :, start:] += future[: end - start, : end - start]
+            scores -= scores.max(axis=-1, keepdims=True)
+            np.exp(scores, out=scores)
+            scores /= scores.sum(axis=-1, keepdims=True)
+            context[start:end, mine] = (scores @ v[:end, shared]).transpose(1, 0, 2)
     return context.reshape(n, heads * head_dim)
