@@ -156,7 +156,8 @@ class EngineBackend:
     name = "engine"
 
     def __init__(self, bundle: BundleFolder, threads: int = 0, exact: bool = True) -> None:
-        """threads: 0 takes one per physical core. exact: no rounding of activations. VerifyError: the engine cannot open the bundle."""
+        """threads: 0 takes one per physical core. exact: no rounding of activations. VerifyError: the
+        engine cannot open the bundle."""
         from mindir_llm.runtime.errors import MindirLLMError
         from mindir_llm.runtime.native_backend import NativeModel
 

@@ -121,11 +121,12 @@ def calibrate(
 
     settings: what is measured; its samples and length were for reading a text, here all ids are taken.
     cache: folder where finished layers are kept, so that a run that was stopped continues; a damaged or
-    foreign state there is left out with a warning. memory_limit: matrices of all tokens that are larger, in
-    bytes, lie in a temporary file (in cache, or where the system keeps temporary files). dtype: float32;
-    float64 for comparisons. In memory are those matrices (two at a time), the weights of one site, and its
-    second moment. ExportError: an unsupported or damaged checkpoint, or ids outside of its vocabulary;
-    OSError: the disk.
+    foreign state there is left out with a warning. It may be deleted whenever no calibration runs; until
+    then an unfinished one occupies as much as the hidden states of all tokens. memory_limit: matrices of
+    all tokens that are larger, in bytes, lie in a temporary file (in cache, or where the system keeps
+    temporary files). dtype: float32; float64 for comparisons. In memory are those matrices (two at a time),
+    the weights of one site, and its second moment. ExportError: an unsupported or damaged checkpoint, or
+    ids outside of its vocabulary; OSError: the disk.
     """
     settings = settings or CalibrationSettings()
     run = _Run(Path(checkpoint), sequences, settings, visitor, progress, memory_limit, np.dtype(dtype))

@@ -338,6 +338,23 @@ class QuantConfig:
             args=config.algo_args,
         )
 
+    @property
+    def kv_cache(self) -> str | None:
+        """None (float), 'static' (int8, calibrated scales per channel) or 'dynamic' (int8, one per token)."""
+        if self.kvcache_quant_dtype is None:
+            return None
+        return "dynamic" if self.kvcache_quant_granularity == "per_token" else "static"
+
+    def needs_calibration(self, names: Iterable[str]) -> bool:
+        """Whether a network with linear layers of these names has to be run over a text first."""
+        policies = [self.policy_for(name) for name in names]
+        return self.kv_cache == "static" or any(p is not None and p.needs_calibration for p in policies)
+
+    def needs_second_moment(self, names: Iterable[str]) -> bool:
+        """Whether X^T X of any layer's inputs is used."""
+        policies = [self.policy_for(name) for name in names]
+        return any(policy is not None and policy.needs_second_moment for policy in policies)
+
     def check_names(self, names: Iterable[str]) -> None:
         """QuantConfigError where an entry of opname_blacklist or layer_policies fits none of the linear
         layers' names: most likely it is misspelt."""

@@ -18,6 +18,7 @@ from mindir_llm.export.quantized_checkpoints.gptq import read_gptq
 from mindir_llm.export.quantized_checkpoints.linear import QuantizedLinear
 from mindir_llm.export.quantized_checkpoints.settings import QuantizationSettings
 from mindir_llm.export.quantized_checkpoints.tensors import LinearTensors
+from mindir_llm.models.config import ConfigError, LlamaConfig
 
 __all__ = ["QuantizedCheckpoint", "open_quantized"]
 
@@ -45,6 +46,16 @@ class QuantizedCheckpoint:
     def linear(self, name: str) -> QuantizedLinear:
         """A layer out of `names`; ExportError names the tensor that is missing or does not fit."""
         return self._reader(LinearTensors(self.checkpoint, name))
+
+    def config(self) -> LlamaConfig:
+        """What config.json says of the network, quantization aside; ExportError: what is not supported."""
+        path = self.checkpoint.folder / "config.json"
+        fields = read_json(path)
+        fields.pop("quantization_config", None)
+        try:
+            return LlamaConfig.from_fields(fields)
+        except ConfigError as error:
+            raise ExportError(f"{path}: {error}") from None
 
 
 def open_quantized(folder: str | Path) -> QuantizedCheckpoint | None:

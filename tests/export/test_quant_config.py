@@ -81,6 +81,19 @@ def test_flags_change_presets() -> None:
     assert set(METHODS) == {"rtn", "smoothquant", "osl", "awq", "gptq"}
 
 
+def test_what_calibration_is_needed_for() -> None:
+    assert not preset("a16w4").needs_calibration(NAMES)
+    assert not preset("a8w8-dynamic").needs_calibration(NAMES)
+    for config in (preset("a8w8"), preset("a16w4", method="awq"), preset("none", kv_dtype="int8")):
+        assert config.needs_calibration(NAMES) and not config.needs_second_moment(NAMES)
+    kv = preset("none", kv_dtype="int8", kv_granularity="per_token")
+    assert not kv.needs_calibration(NAMES) and kv.kv_cache == "dynamic"
+    assert preset("none", kv_dtype="int8").kv_cache == "static" and preset("none").kv_cache is None
+    gptq = preset("a16w4", method="gptq")
+    assert gptq.needs_calibration(NAMES) and gptq.needs_second_moment(NAMES)
+    assert not gptq.needs_second_moment([])
+
+
 def test_golden_stick_spellings() -> None:
     class Suppression(enum.Enum):
         LITE = "outlier-suppression-lite"

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from packers import awq_tensors, awq_words, gptq_tensors, row_words
 from safetensors.numpy import save_file
+from tiny_checkpoint import tiny_config
 
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.quantized_checkpoints import QuantizedLinear, open_quantized
@@ -170,6 +171,18 @@ def test_scattered_groups_can_be_put_in_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         x @ linear.dequantize().T, x[:, permutation] @ ordered.dequantize().T, atol=1e-4
     )
+
+
+def test_the_network_is_read_from_the_same_config(tmp_path: Path) -> None:
+    tensors = awq_tensors(NAME, *random_layer())
+    folder = write(tmp_path, AWQ, tensors)
+    fields = tiny_config(quantization_config=AWQ)
+    (folder / "config.json").write_text(json.dumps(fields))
+    source = open_quantized(folder)
+    assert source is not None and source.config().hidden_size == fields["hidden_size"]
+    (folder / "config.json").write_text(json.dumps(fields | {"mlp_bias": True}))
+    with pytest.raises(ExportError, match=r"config\.json: mlp_bias"):
+        source.config()
 
 
 def test_a_float_checkpoint_is_none(tmp_path: Path) -> None:
