@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,14 +57,8 @@ class RowStore:
         first, last = int(self._starts[sequence]), int(self._starts[sequence + 1])
         if self._memory is not None:
             return self._memory[first:last].copy()
-        assert self._file is not None
         rows = np.empty((last - first, self._width), self._dtype)
-        view, offset = rows.data.cast("B"), first * self._row_bytes
-        while view:
-            count = os.preadv(self._file.fileno(), [view], offset)
-            if not count:
-                raise EOFError("rows are read that were not written")
-            view, offset = view[count:], offset + count
+        _read_exactly(self._seek(first), rows)
         return rows
 
     def write(self, sequence: int, rows: Float) -> None:
@@ -78,12 +71,10 @@ class RowStore:
         if self._memory is not None:
             self._memory[first:last] = rows
             return
-        assert self._file is not None
+        file = self._seek(first)
         view = np.ascontiguousarray(rows, self._dtype).data.cast("B")
-        offset = first * self._row_bytes
         while view:
-            count = os.pwrite(self._file.fileno(), view, offset)
-            view, offset = view[count:], offset + count
+            view = view[file.write(view) :]
 
     def blocks(self) -> Iterator[memoryview]:
         """The bytes of all rows in order."""
@@ -96,13 +87,13 @@ class RowStore:
             rows = np.empty(
                 (int(self._starts[sequence + 1] - self._starts[sequence]), self._width), self._dtype
             )
-            view = rows.data.cast("B")
-            while view:
-                count = file.readinto(view)  # type: ignore[attr-defined]
-                if not count:
-                    raise EOFError("the file of hidden states ends early")
-                view = view[count:]
+            _read_exactly(file, rows)
             self.write(sequence, rows)
+
+    def _seek(self, row: int) -> BinaryIO:
+        assert self._file is not None
+        self._file.seek(row * self._row_bytes)
+        return self._file
 
     def close(self) -> None:
         """Give memory or disk back."""
@@ -110,3 +101,12 @@ class RowStore:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def _read_exactly(file: BinaryIO, rows: Float) -> None:
+    view = rows.data.cast("B")
+    while view:
+        count = file.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError("the file of hidden states ends early")
+        view = view[count:]

@@ -14,7 +14,8 @@ from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
 
 from mindir_llm.export.calibrate import CalibrationSettings, Site, calibrate
 from mindir_llm.export.errors import ExportError
-from mindir_llm.tools.reference import ReferenceLlama
+from mindir_llm.export.quantize.rtn import dequantize_rows, quantize_rows
+from mindir_llm.tools.reference import ReferenceLlama, Storage
 
 ALL_ROWS = 1 << 30
 DEMO = Path(__file__).resolve().parents[3] / "tools" / "demo_model" / "checkpoint"
@@ -155,7 +156,7 @@ def test_float64_equals_the_reference(tmp_path: Path, changes: dict[str, Any]) -
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 5e-6)])
 def test_demo_model_equals_the_reference(dtype: str, tolerance: float) -> None:
-    compare(DEMO, random_sequences(1024, (300, 33)), dtype, tolerance)
+    compare(DEMO, random_sequences(1024, (150, 33)), dtype, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 5e-6)])
@@ -204,6 +205,31 @@ def test_replaced_weights_reach_later_layers(tmp_path: Path) -> None:
     for site in visitor.sites:  # it sees the original weights, not its own
         for name, weight in site.linears.items():
             np.testing.assert_array_equal(weight, tensors[f"{name}.weight"])
+
+
+class Int8(Recorder):
+    """Quantizes every weight, as the exporter does."""
+
+    key = "int8"
+
+    def visit(self, site: Site) -> Mapping[str, NDArray[Any]]:
+        return {
+            name: dequantize_rows(*quantize_rows(weight.astype(np.float32), "float32"))
+            for name, weight in site.linears.items()
+        }
+
+
+def test_errors_of_quantized_weights_propagate_as_in_the_reference() -> None:
+    sequences = random_sequences(1024, (40, 9))
+    settings = CalibrationSettings(sample_rows=ALL_ROWS)
+    found = calibrate(DEMO, sequences, settings, Int8(), dtype="float64")
+    rounded = reference_inputs(ReferenceLlama(DEMO, Storage("float32", weight_bits=8)), sequences)
+    exact = reference_inputs(ReferenceLlama(DEMO), sequences)
+    for name, statistics in found.inputs.items():
+        assert statistics.sample is not None
+        np.testing.assert_allclose(statistics.sample, rounded[name], atol=1e-4 * np.abs(rounded[name]).max())
+        if not name.startswith("model.layers.0.self_attn.") or name.endswith("o_proj"):
+            assert np.abs(statistics.sample - exact[name]).max() > 1e-3 * np.abs(exact[name]).max()
 
 
 def test_wrong_inputs_are_named(tmp_path: Path) -> None:
