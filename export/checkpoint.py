@@ -107,6 +107,26 @@ class Checkpoint:
                     raise ExportError(f"{entry.file}: tensor {name} has {reason}")
                 yield block.reshape(count, *entry.shape[1:])
 
+    def integers(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
+        """A whole tensor of integers, as quantized checkpoints have them: int32 (I32) or int8 (I8).
+
+        ExportError: it is missing, of another type, or the file ends early.
+        """
+        wanted = np.dtype(dtype)
+        entry = self.tensors.get(name)
+        if entry is None:
+            raise ExportError(f"{self.folder}: missing tensors: {name}")
+        stored = f"I{wanted.itemsize * 8}"
+        if entry.dtype != stored:
+            raise ExportError(f"{entry.file}: tensor {name} has type {entry.dtype}, expected {stored}")
+        if math.prod(entry.shape) * wanted.itemsize != entry.length:
+            raise ExportError(f"{entry.file}: damaged safetensors header at tensor {name}")
+        raw = np.empty(entry.length, np.uint8)
+        with entry.file.open("rb", buffering=0) as file:
+            file.seek(entry.offset)
+            _read_exactly(file, raw, entry.file, name)
+        return raw.view(wanted.newbyteorder("<")).astype(wanted, copy=False).reshape(entry.shape)
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; ExportError names the file when it is not one."""

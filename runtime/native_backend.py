@@ -55,7 +55,8 @@ class NativeModel(_Handle):
     """A bundle opened by the engine.
 
     threads: None takes one per physical core. verify_weights: also check the weight files' sha256, which
-    reads them all. exact: activations stay float32 in products with quantized weights. BundleError and UnsupportedError say why a bundle cannot be opened.
+    reads them all. exact: activations stay float32 in products with quantized
+    weights. BundleError and UnsupportedError say why a bundle cannot be opened.
     """
 
     def __init__(

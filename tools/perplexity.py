@@ -24,12 +24,24 @@ from mindir_llm.tools.backends import (
     BundleFolder,
     EngineBackend,
     MindSporeBackend,
+    Progress,
     VerifyError,
+    ignore,
     load_encoder,
 )
 from mindir_llm.tools.reference import CheckpointError, ReferenceLlama, log_softmax
 
-__all__ = ["Perplexity", "backend_scorer", "perplexity", "read_texts", "reference_scorer"]
+__all__ = [
+    "TOKENS_PER_TEXT",
+    "Perplexity",
+    "Scorer",
+    "Subject",
+    "backend_scorer",
+    "open_subject",
+    "perplexity",
+    "read_texts",
+    "reference_scorer",
+]
 
 TOKENS_PER_TEXT = 256
 _SEPARATOR = "<|endoftext|>"
@@ -60,8 +72,11 @@ class Perplexity:
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """The texts of a file, which <|endoftext|> separates."""
-    pieces = Path(path).read_text(encoding="utf-8").split(_SEPARATOR)
+    """The texts of a file, which <|endoftext|> separates. VerifyError: it is not UTF-8."""
+    try:
+        pieces = Path(path).read_text(encoding="utf-8").split(_SEPARATOR)
+    except UnicodeDecodeError as error:
+        raise VerifyError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
@@ -77,24 +92,78 @@ def perplexity(scorer: Scorer, texts: Iterable[Sequence[int]]) -> Perplexity:
     return Perplexity(tuple(sums), tuple(counts))
 
 
-def reference_scorer(model: ReferenceLlama) -> Scorer:
-    """Score with the float64 reference."""
+def reference_scorer(model: ReferenceLlama, progress: Progress = ignore) -> Scorer:
+    """Score with the reference. progress is called with the number of tokens done since its last call."""
 
     def score(ids: Sequence[int]) -> NDArray[np.floating]:
         model.reset()
-        return model.feed_all(ids)
+        logits = model.feed_all(ids)
+        progress(len(ids))
+        return logits
 
     return score
 
 
-def backend_scorer(backend: Backend, batch: int = 1) -> Scorer:
-    """Score with a bundle: one decode step a token, every batch slot fed the same."""
+def backend_scorer(backend: Backend, batch: int = 1, progress: Progress = ignore) -> Scorer:
+    """Score with a bundle: one decode step a token, every batch slot fed the same. progress as above."""
 
     def score(ids: Sequence[int]) -> NDArray[np.floating]:
         rows = np.tile(np.asarray(ids, np.int32), (batch, 1))
-        return backend.logits(rows, [1] * len(ids))[:, 0]
+        return backend.logits(rows, [1] * len(ids), progress)[:, 0]
 
     return score
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A bundle or a checkpoint that is ready to score texts.
+
+    what: one line for people. longest: ids that one text may have, the last of which is only predicted; None:
+    no limit. scorer: makes a Scorer that reports to a progress callback.
+    """
+
+    path: Path
+    what: str
+    vocab_size: int
+    longest: int | None
+    scorer: Callable[[Progress], Scorer]
+
+
+def open_subject(
+    path: str | Path,
+    backend: str = "engine",
+    threads: int = 0,
+    exact: bool = False,
+    precision: str = "float64",
+) -> Subject:
+    """Open a bundle in 'engine' or 'mindspore', or a checkpoint in numpy.
+
+    threads, exact: of the engine. precision: of numpy, 'float64' or 'float32'. VerifyError, CheckpointError:
+    it cannot be opened.
+    """
+    folder = Path(path)
+    if (folder / "manifest.json").exists():
+        bundle = BundleFolder.open(folder)
+        network: Backend
+        if backend == "engine":
+            network, how = EngineBackend(bundle, threads, exact), "engine, exact" if exact else "engine"
+        else:
+            network, how = MindSporeBackend(bundle), "MindSpore"
+        return Subject(
+            folder,
+            f"bundle for {bundle.target}, {bundle.scheme}, {how}",
+            bundle.vocab_size,
+            bundle.max_seq_len + 1,
+            lambda progress: backend_scorer(network, bundle.batch, progress),
+        )
+    model = ReferenceLlama(folder, precision=precision)
+    return Subject(
+        folder,
+        f"checkpoint in numpy, {precision}",
+        model.vocab_size,
+        None,
+        lambda progress: reference_scorer(model, progress),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,23 +184,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
-        folder = Path(args.model)
-        length = TOKENS_PER_TEXT
-        if (folder / "manifest.json").exists():
-            bundle = BundleFolder.open(folder)
-            length = min(length, bundle.max_seq_len + 1)
-            backend: Backend
-            backend = (
-                EngineBackend(bundle, args.threads, args.exact)
-                if args.backend == "engine"
-                else MindSporeBackend(bundle)
-            )
-            scorer = backend_scorer(backend, bundle.batch)
-        else:
-            scorer = reference_scorer(ReferenceLlama(folder))
-        encode = load_encoder(folder)
+        subject = open_subject(args.model, args.backend, args.threads, args.exact)
+        length = min(TOKENS_PER_TEXT, subject.longest or TOKENS_PER_TEXT)
+        encode = load_encoder(args.model)
         texts = [encode(text)[:length] for text in read_texts(args.text)]
-        result = perplexity(scorer, [ids for ids in texts if len(ids) > 1])
+        result = perplexity(subject.scorer(ignore), [ids for ids in texts if len(ids) > 1])
     except (VerifyError, CheckpointError, OSError, RuntimeError) as error:
         print(f"mindir-llm: error: {error}", file=sys.stderr)
         return 2

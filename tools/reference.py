@@ -74,7 +74,7 @@ class Storage:
 
     def cached(self, rows: Float) -> Float:
         """The values that keys or values have in the cache."""
-        return rows if self.kv_dtype is None else rows.astype(self.kv_dtype).astype(np.float64)
+        return rows if self.kv_dtype is None else rows.astype(self.kv_dtype).astype(rows.dtype)
 
 
 class _Weights:
@@ -127,14 +127,18 @@ class _Weights:
 class ReferenceLlama:
     """A Llama-family network in float64 and its KV cache: one sequence, any number of tokens a call."""
 
-    def __init__(self, checkpoint: str | Path, storage: Storage | None = None) -> None:
-        """checkpoint: a Hugging Face folder. storage: round weights and caches as a bundle does."""
+    def __init__(
+        self, checkpoint: str | Path, storage: Storage | None = None, precision: str = "float64"
+    ) -> None:
+        """checkpoint: a Hugging Face folder. storage: round weights and caches as a bundle does. precision:
+        'float64', or 'float32' where speed counts more than the last digits."""
         folder = Path(checkpoint)
         try:
             config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{folder / 'config.json'}: cannot read: {error}") from None
         self.storage = storage or Storage()
+        self._precision = np.dtype(precision)
         self.layers = int(config["num_hidden_layers"])
         self.heads = int(config["num_attention_heads"])
         self.kv_heads = int(config.get("num_key_value_heads") or self.heads)
@@ -150,7 +154,7 @@ class ReferenceLlama:
 
     def reset(self) -> None:
         """Forget the context."""
-        empty = np.zeros((self.kv_heads, 0, self.head_dim))
+        empty = np.zeros((self.kv_heads, 0, self.head_dim), self._precision)
         self.keys = [empty] * self.layers
         self.values = [empty] * self.layers
 
@@ -174,7 +178,7 @@ class ReferenceLlama:
     def _weight(self, name: str, linear: bool = False) -> Float:
         if (name, linear) in self._kept:
             return self._kept[name, linear]
-        weight = self.storage.stored(self._weights.read(name), linear)
+        weight = self.storage.stored(self._weights.read(name), linear).astype(self._precision, copy=False)
         if self._keep:
             self._kept[name, linear] = weight
         return weight
@@ -225,7 +229,7 @@ class ReferenceLlama:
         self.values[layer] = np.concatenate([self.values[layer], self.storage.cached(v)], axis=1)
 
         hidden = np.arange(past + n)[None, :] > positions[:, None]  # [n, past + n]: the future
-        context = np.empty((n, self.heads, self.head_dim))
+        context = np.empty((n, self.heads, self.head_dim), x.dtype)
         for head in range(self.heads):
             shared = head // (self.heads // self.kv_heads)
             scores = q[head] @ self.keys[layer][shared].T / math.sqrt(self.head_dim)
@@ -238,7 +242,7 @@ class ReferenceLlama:
     def _rotate(self, x: Float, positions: NDArray[np.integer]) -> Float:
         """Rotary embedding of [heads, n, head_dim]: component i turns with component i + head_dim/2."""
         angles = positions[:, None] * self.frequencies
-        cos, sin = np.cos(angles), np.sin(angles)
+        cos, sin = np.cos(angles).astype(x.dtype), np.sin(angles).astype(x.dtype)
         a, b = np.split(x, 2, axis=-1)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 

@@ -161,7 +161,8 @@ class _Rounding:
         group = start // self._size
         clip = None if self._clip is None else self._clip[:, group : group + 1]
         alone = WeightScheme(self._scheme.bits, 0, self._scheme.symmetric, self._scheme.scale_dtype)
-        self.set_grid(*fit_grid(self._corrected(start, end).T, alone, clip), first=group)
+        scale, zero = fit_grid(self._corrected(start, end).T, alone, clip)
+        self.set_grid(scale, zero, first=group)
         self.solve(start, end)
 
     def _corrected(self, start: int, end: int) -> Floats:
