@@ -36,7 +36,7 @@ _DEFAULT_MAX_SEQ_LEN = 2048
 _DEFAULT_PREFILL_CHUNK = 256
 _TARGETS = ("cpu", "ascend")
 _DTYPES = ("float16", "float32")
-_QUANTIZATIONS = ("none", "a16w8", "a16w4")
+_QUANTIZATIONS = ("none", "a16w8", "a16w4", "a8w8-dynamic")
 _GROUP_SIZES = (0, 32, 64, 128)
 _DEFAULT_GROUP_SIZE = 32
 
@@ -45,8 +45,9 @@ _DEFAULT_GROUP_SIZE = 32
 class ExportOptions:
     """What to export. None means a default that depends on the model.
 
-    quant: 'none', 'a16w8' (int8 weights, one scale per output channel) or 'a16w4' (int4 weights, one scale
-    per group_size inputs of an output channel). group_size: of a16w4 only: 32, 64, 128, or 0 for one scale
+    quant: 'none', 'a16w8' (int8 weights, one scale per output channel), 'a16w4' (int4 weights, one scale
+    per group_size inputs of an output channel) or 'a8w8-dynamic' (int8 weights, and the inputs of linear
+    layers rounded to int8 with one scale per token). group_size: of a16w4 only: 32, 64, 128, or 0 for one scale
     per output channel; default 32. dtype: 'float16' or 'float32' of weights that are not quantized, and of
     scales. kv_dtype: of the KV caches; default dtype. target: operator set, 'cpu' or 'ascend'. max_seq_len:
     rows of the static caches; default the model's own limit, at most 2048. prefill_chunk: tokens per prefill
@@ -171,6 +172,8 @@ def _quantization(options: ExportOptions) -> WeightQuantization | None:
     if options.quant != "a16w4":
         if size is not None:
             raise ExportError(f"--group-size: {size} has no meaning with --quant {options.quant}, only a16w4")
+        if options.quant == "a8w8-dynamic":
+            return WeightQuantization(8, activations="per_token")
         return WeightQuantization(8) if options.quant == "a16w8" else None
     if size is None:
         size = _DEFAULT_GROUP_SIZE
@@ -244,8 +247,9 @@ def _manifest(
 def _quantization_entry(quantization: WeightQuantization | None) -> dict[str, Any]:
     if quantization is None:
         return {"scheme": "none"}
-    entry = {
-        "scheme": f"a16w{quantization.bits}",
+    is_dynamic = quantization.activations == "per_token"
+    entry: dict[str, Any] = {
+        "scheme": "a8w8-dynamic" if is_dynamic else f"a16w{quantization.bits}",
         "method": "rtn",
         "weight_bits": quantization.bits,
         "granularity": "per-group" if quantization.group_size else "per-channel",
@@ -253,6 +257,8 @@ def _quantization_entry(quantization: WeightQuantization | None) -> dict[str, An
     }
     if quantization.bits == 4:
         entry["group_size"] = quantization.group_size
+    if is_dynamic:
+        entry["activation_bits"] = 8
     return entry
 
 

@@ -36,6 +36,8 @@ class AscendOperators:
             return _Linear(in_features, out_features, has_bias)
         if quantization.bits == 4:
             return _Int4Linear(in_features, out_features, has_bias, quantization)
+        if quantization.activations == "per_token":
+            return _Int8ProductLinear(in_features, out_features, has_bias)
         return _Int8Linear(in_features, out_features, has_bias)
 
     def tied_linear(self) -> nn.Cell:
@@ -112,6 +114,28 @@ class _Int8Linear(nn.Cell):
         if self.has_bias:
             bias = self.bias
         return self.matmul(x, self.weight, self.weight_scale, None, None, None, bias)
+
+
+class _Int8ProductLinear(nn.Cell):
+    """int8 activations, quantized per token, times int8 weights. `weight_scale` float32 [out]."""
+
+    def __init__(self, in_features: int, out_features: int, has_bias: bool) -> None:
+        super().__init__()
+        self.has_bias = has_bias
+        self.weight = empty_parameter((out_features, in_features), mstype.int8)
+        self.weight_scale = empty_parameter((out_features,), mstype.float32)
+        if has_bias:
+            self.bias = empty_parameter((out_features,), mstype.float16)
+        self.quantize = gen.DynamicQuantExt()
+        self.matmul = gen.QuantBatchMatmul(False, True, mstype.float16)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        integers, scale = self.quantize(x, None)
+        y = self.matmul(integers, self.weight, self.weight_scale, None, None, scale)
+        if self.has_bias:
+            # The product takes biases of int32 and bfloat16 only.
+            y = ops.add(y, self.bias)
+        return y
 
 
 class _Int4Linear(nn.Cell):

@@ -16,6 +16,9 @@ from mindir_llm.models.quantization import WeightQuantization
 
 __all__ = ["CpuOperators"]
 
+# Keeps a division by a row's largest magnitude finite.
+_TINY = 1e-30
+
 _FLOAT = {"float16": mstype.float16, "float32": mstype.float32}
 
 
@@ -42,6 +45,8 @@ class CpuOperators:
             return _Linear(in_features, out_features, has_bias, self.dtype)
         if quantization.bits == 4:
             return _Int4Linear(in_features, out_features, has_bias, self.dtype, quantization)
+        if quantization.activations == "per_token":
+            return _Int8ProductLinear(in_features, out_features, has_bias, self.dtype)
         return _Int8Linear(in_features, out_features, has_bias, self.dtype)
 
     def tied_linear(self) -> nn.Cell:
@@ -121,6 +126,36 @@ class _Int8Linear(nn.Cell):
     def construct(self, x):  # type: ignore[no-untyped-def]
         weight = ops.mul(ops.cast(self.weight, mstype.float32), _as_float32(self.weight_scale, self.dtype))
         y = self.matmul(x, weight)
+        if self.has_bias:
+            y = ops.add(y, _as_float32(self.bias, self.dtype))
+        return y
+
+
+class _Int8ProductLinear(nn.Cell):
+    """int8 activations times int8 weights: integers held in float32, which is exact below 2^24 and what every
+    CPU runtime of MindIR multiplies. Each token is scaled by a 127th of its largest magnitude.
+
+    `weight_scale` is float32 [out] whatever dtype is stored, as on the NPU.
+    """
+
+    def __init__(self, in_features: int, out_features: int, has_bias: bool, dtype) -> None:  # type: ignore[no-untyped-def]
+        super().__init__()
+        self.dtype = dtype
+        self.has_bias = has_bias
+        self.weight = empty_parameter((out_features, in_features), mstype.int8)
+        self.weight_scale = empty_parameter((out_features,), mstype.float32)
+        if has_bias:
+            self.bias = empty_parameter((out_features,), dtype)
+        self.largest = ops.ReduceMax(keep_dims=True)
+        self.round = ops.Round()
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        # A row of zeros stays one.
+        largest = ops.maximum(self.largest(ops.abs(x), -1), _TINY)
+        integers = self.round(ops.mul(x, ops.div(127.0, largest)))
+        y = self.matmul(integers, ops.cast(self.weight, mstype.float32))
+        y = ops.mul(ops.mul(y, ops.div(largest, 127.0)), self.weight_scale)
         if self.has_bias:
             y = ops.add(y, _as_float32(self.bias, self.dtype))
         return y

@@ -92,6 +92,8 @@ def _quantization(entry: dict[str, Any]) -> str:
         details.append(f"{entry['method']}")
     if "weight_bits" in entry:
         details.append(f"int{entry['weight_bits']} weights")
+    if "activation_bits" in entry:
+        details.append(f"int{entry['activation_bits']} activations")
     if entry.get("group_size"):
         details.append(f"one scale per {entry['group_size']} inputs of an output channel")
     elif "granularity" in entry:

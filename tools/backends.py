@@ -104,6 +104,11 @@ class BundleFolder:
         return str(self.manifest["quantization"]["scheme"])
 
     @property
+    def rounds_activations(self) -> bool:
+        """Whether the graphs themselves round activations to integers."""
+        return "activation_bits" in self.manifest["quantization"]
+
+    @property
     def storage(self) -> Storage:
         """How the bundle stores weights and caches."""
         manifest = self.manifest
@@ -113,6 +118,7 @@ class BundleFolder:
             manifest["kv_dtype"],
             weight_bits=quantization.get("weight_bits"),
             group_size=quantization.get("group_size", 0),
+            activation_bits=quantization.get("activation_bits"),
         )
 
 

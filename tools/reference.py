@@ -44,13 +44,15 @@ class Storage:
     dtype: 'float32' or 'float16', of weights and of quantization scales; None keeps the checkpoint's values.
     kv_dtype: 'float32' or 'float16', of the caches; None keeps float64.
     weight_bits: 8 or 4, of linear layers (lm_head included) as symmetric integers; None keeps them in dtype.
-    group_size: inputs of an output channel that share a scale; 0 means all.
+    group_size: inputs of an output channel that share a scale; 0 means all. activation_bits: 8, of what
+    linear layers take in, one scale per token (scales of weights are float32 then); None keeps float64.
     """
 
     dtype: str | None = None
     kv_dtype: str | None = None
     weight_bits: int | None = None
     group_size: int = 0
+    activation_bits: int | None = None
 
     def stored(self, weight: Float, linear: bool) -> Float:
         """The values that `weight` has in the bundle; linear weights are [out, in]."""
@@ -66,11 +68,20 @@ class Storage:
         result = np.empty_like(weight)
         for start in range(0, columns, self.group_size or columns):
             group = single[:, start : start + (self.group_size or columns)]
-            scale = (np.abs(group).max(axis=1, keepdims=True) / np.float32(high)).astype(self.dtype)
+            scale = np.abs(group).max(axis=1, keepdims=True) / np.float32(high)
+            scale = scale.astype("float32" if self.activation_bits else self.dtype)
             scale[scale == 0] = 1
             integers = np.clip(np.rint(group / scale.astype(np.float32)), low, high)
             result[:, start : start + group.shape[1]] = integers.astype(np.float64) * scale.astype(np.float64)
         return result
+
+    def taken_in(self, x: Float) -> Float:
+        """The values [n, in] that a linear layer multiplies."""
+        if self.activation_bits is None:
+            return x
+        largest = np.maximum(np.abs(x).max(axis=1, keepdims=True), 1e-30)
+        rounded: Float = np.rint(x * (127 / largest)) * (largest / 127)
+        return rounded
 
     def cached(self, rows: Float) -> Float:
         """The values that keys or values have in the cache."""
@@ -184,7 +195,7 @@ class ReferenceLlama:
         return weight
 
     def _linear(self, x: Float, name: str) -> Float:
-        y: Float = x @ self._weight(f"{name}.weight", linear=True).T
+        y: Float = self.storage.taken_in(x) @ self._weight(f"{name}.weight", linear=True).T
         if f"{name}.bias" in self._weights:
             y = y + self._weight(f"{name}.bias")
         return y
@@ -195,7 +206,8 @@ class ReferenceLlama:
 
     def _project(self, x: Float) -> Float:
         """Hidden states [n, hidden] -> logits [n, vocab]."""
-        logits: Float = self._norm(x, "model.norm") @ self._weight(self._head, linear=True).T
+        x = self.storage.taken_in(self._norm(x, "model.norm"))
+        logits: Float = x @ self._weight(self._head, linear=True).T
         return logits
 
     def _hidden(self, ids: Sequence[int] | NDArray[np.integer]) -> Float:

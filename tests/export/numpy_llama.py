@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-def all_logits(config: dict[str, Any], tensors: dict[str, NDArray[Any]], ids: Sequence[int]) -> Array:
-    """Logits [tokens, vocab] after each token of a sequence that starts at position 0."""
+def all_logits(
+    config: dict[str, Any], tensors: dict[str, NDArray[Any]], ids: Sequence[int], int8_rows: bool = False
+) -> Array:
+    """Logits [tokens, vocab] after each token of a sequence that starts at position 0. int8_rows: what linear
+    layers take in is rounded to integers times a 127th of each row's largest magnitude."""
     w = {name: values.astype(np.float64) for name, values in tensors.items()}
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     dim = config.get("head_dim") or config["hidden_size"] // heads
@@ -23,6 +26,9 @@ def all_logits(config: dict[str, Any], tensors: dict[str, NDArray[Any]], ids: Se
     x = w["model.embed_tokens.weight"][list(ids)]
 
     def linear(values: Array, name: str) -> Array:
+        if int8_rows:
+            step = np.abs(values).max(-1, keepdims=True) / 127
+            values = np.rint(values / step) * step
         y = values @ w[name + ".weight"].T
         return y + w[name + ".bias"] if name + ".bias" in w else y
 

@@ -77,6 +77,21 @@ def _weight_quant_matmul(x: Any, w: Any, scale: Any, *rest: Any) -> Any:
     return _half(y)
 
 
+def _dynamic_quant(x: Any, smooth: Any) -> Any:
+    assert smooth is None
+    wide = _wide(x)
+    scale = np.abs(wide).max(-1) / 127
+    return np.rint(wide / scale[:, None]).astype(np.int8), scale.astype(np.float32)
+
+
+def _quant_matmul(x: Any, w: Any, scale: Any, offset: Any, bias: Any, per_token: Any, *rest: Any) -> Any:
+    transpose_x, transpose_w, _dtype = rest
+    assert offset is None and bias is None and not transpose_x and transpose_w
+    assert x.dtype == w.dtype == np.int8 and scale.dtype == per_token.dtype == np.float32
+    sums = x.astype(np.int64) @ w.astype(np.int64).T
+    return _half(sums * _wide(scale) * _wide(per_token)[:, None])
+
+
 def _rms_norm(x: Any, gamma: Any, eps: float) -> Any:
     rstd = 1 / np.sqrt((_wide(x) ** 2).mean(-1, keepdims=True) + eps)
     return _half(_wide(x) * rstd * _wide(gamma)), rstd.astype(np.float32)
@@ -140,6 +155,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "ApplyRotaryPosEmb": _rotary,
     "Cast": _cast,
     "Concat": lambda parts, axis: np.concatenate(parts, axis),
+    "DynamicQuantExt": _dynamic_quant,
     "Depend": lambda value, _state: value,
     "Gather": lambda table, ids, axis, _batch: np.take(table, ids, axis),
     "Greater": lambda a, b: a > b,
@@ -149,6 +165,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "MakeTuple": lambda *items: items,
     "MatMul": _matmul,
     "PromptFlashAttention": _prompt_attention,
+    "QuantBatchMatmul": _quant_matmul,
     "Reshape": lambda x, shape: x.reshape(shape),
     "RmsNorm": _rms_norm,
     "Sub": lambda a, b: a - b,

@@ -54,10 +54,11 @@ class Combiner {
   }
   DType weight_type(const Node& node) const { return graph_.value(node.inputs[kFirstWeight]).type.dtype; }
 
+  template <class T = int64_t>
   static bool same_setting(const Node& a, const Node& b, const char* name) {
     const auto setting = [name](const Node& n) {
       const auto it = n.attributes.find(name);
-      return it == n.attributes.end() ? int64_t{0} : std::get<int64_t>(it->second.value);
+      return it == n.attributes.end() ? T{0} : std::get<T>(it->second.value);
     };
     return setting(a) == setting(b);
   }
@@ -71,7 +72,8 @@ class Combiner {
       Node& first = graph_.nodes[n];
       Node& other = graph_.nodes[m];
       if (other.inputs[kX] != x || weight_type(first) != weight_type(other) ||
-          !same_setting(first, other, "group") || !same_setting(first, other, "last"))
+          !same_setting(first, other, "group") || !same_setting(first, other, "last") ||
+          !same_setting(first, other, "int8_rows") || !same_setting<double>(first, other, "input_factor"))
         continue;
       first.inputs.insert(first.inputs.end(), other.inputs.begin() + kFirstWeight, other.inputs.end());
       first.outputs.insert(first.outputs.end(), other.outputs.begin(), other.outputs.end());

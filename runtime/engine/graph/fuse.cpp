@@ -32,8 +32,8 @@ bool is_aligned(const Tensor& tensor) {
 
 const std::vector<std::span<const NamedRule>>& families() {
   static const std::vector<std::span<const NamedRule>> all = {
-      shape_rules(),  index_rules(), int4_rules(),      linear_rules(),     norm_rules(),
-      rotary_rules(), cache_rules(), attention_rules(), activation_rules(),
+      shape_rules(), index_rules(),  int4_rules(),  int8_rules(),      linear_rules(),
+      norm_rules(),  rotary_rules(), cache_rules(), attention_rules(), activation_rules(),
   };
   return all;
 }
@@ -286,6 +286,17 @@ Rows Fuser::norm(const Rows& x, ValueId gamma, double eps, const std::string& na
 Rows Fuser::linear(const Rows& x, const Weight& weight, ValueId bias, const std::string& name) {
   std::map<std::string, Literal> attributes;
   if (weight.group != 0) attributes["group"] = Literal{weight.group};
+  return linear(x, weight, bias, std::move(attributes), name);
+}
+
+Rows Fuser::int8_linear(const Int8Rows& x, const Weight& weight, const std::string& name) {
+  std::map<std::string, Literal> attributes = {{"int8_rows", Literal{int64_t{1}}}};
+  if (x.factor != 0.0) attributes["input_factor"] = Literal{x.factor};
+  return linear(x.x, weight, kNoValue, std::move(attributes), name);
+}
+
+Rows Fuser::linear(const Rows& x, const Weight& weight, ValueId bias,
+                   std::map<std::string, Literal> attributes, const std::string& name) {
   Rows y = x;
   y.value =
       emit("fused.Linear", name,

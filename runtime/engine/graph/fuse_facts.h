@@ -131,6 +131,26 @@ struct Probabilities {
   Scores scores;
 };
 
+// Activations as int8: rounded x * factor, or x * 127 / its row's largest magnitude where factor is 0.
+struct Int8Rows {
+  Rows x;
+  double factor = 0.0;
+  bool is_rounded = false;  // integers already, maybe held in float32
+};
+struct Magnitude {  // |x|, or the largest of each row, a last axis of 1
+  Rows x;
+  bool is_row = false;
+};
+struct RowFactor {  // 127 / the largest magnitude of each row; or a 127th of it, `is_scale`
+  Rows x;
+  bool is_scale = false;
+};
+struct Int8Product {  // of such rows and int8 weights [N, K] (old), in float32, not yet scaled
+  Int8Rows rows;
+  ValueId weight = kNoValue;
+  bool has_row_scale = false;
+};
+
 struct Square {
   Rows x;
 };
@@ -163,11 +183,11 @@ struct GateAndUp {  // side by side
   Rows gate, up;
 };
 
-using Fact =
-    std::variant<std::monostate, Zeros, TokenIds, IndexVector, Rows, Weight, Nibbles, RepeatedScale,
-                 TableRows, Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows, CacheSum,
-                 HalfOfHead, RotatedHalf, RotaryTerm, Scores, Probabilities, Square, MeanSquare, InverseRms,
-                 Normalized, PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
+using Fact = std::variant<std::monostate, Zeros, TokenIds, IndexVector, Rows, Weight, Nibbles, RepeatedScale,
+                          TableRows, Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows,
+                          CacheSum, Int8Rows, Magnitude, RowFactor, Int8Product, HalfOfHead, RotatedHalf,
+                          RotaryTerm, Scores, Probabilities, Square, MeanSquare, InverseRms, Normalized,
+                          PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
 
 // ---- The pass.
 
@@ -252,6 +272,7 @@ class Fuser {
   Rows embedding(ValueId table, const std::string& name);  // of input_ids
   Rows norm(const Rows& x, ValueId gamma, double eps, const std::string& name);
   Rows linear(const Rows& x, const Weight& weight, ValueId bias, const std::string& name);
+  Rows int8_linear(const Int8Rows& x, const Weight& weight, const std::string& name);
   std::optional<Rows> add_bias(const Rows& x,
                                ValueId bias);  // when x comes straight from a linear without bias
   Rows rotary(const Rows& x, ValueId cos, ValueId sin, const std::string& name);
@@ -263,6 +284,8 @@ class Fuser {
   Rows select_last(const Rows& x, const std::string& name);
 
  private:
+  Rows linear(const Rows& x, const Weight& weight, ValueId bias, std::map<std::string, Literal> attributes,
+              const std::string& name);
   ValueId keep(ValueId old);  // the same input or parameter in the fused graph
   ValueId none();
   ValueId emit(const char* op, const std::string& name, std::vector<ValueId> inputs,
@@ -291,6 +314,7 @@ std::span<const NamedRule> shape_rules();
 std::span<const NamedRule> index_rules();
 std::span<const NamedRule> linear_rules();
 std::span<const NamedRule> int4_rules();
+std::span<const NamedRule> int8_rules();
 std::span<const NamedRule> norm_rules();
 std::span<const NamedRule> rotary_rules();
 std::span<const NamedRule> cache_rules();

@@ -18,9 +18,10 @@ namespace mllm::testing {
 struct TestShape {
   int64_t batch = 2, tokens = 3, length = 8, heads = 4, kv_heads = 2, d = 4, hidden = 12, inner = 10,
           vocab = 9;
-  bool half = false;  // float16 caches and weights
-  bool int8 = false;  // int8 linear weights
-  bool int4 = false;  // int4 linear weights, in groups of `group` or per column where that is 0
+  bool half = false;       // float16 caches and weights
+  bool int8 = false;       // int8 linear weights
+  bool int8_rows = false;  // int8 activations too
+  bool int4 = false;       // int4 linear weights, in groups of `group` or per column where that is 0
   int64_t group = 32;
 };
 
@@ -145,6 +146,16 @@ class TestGraph {
     Id w;
     if (s.int4) {
       const Id y = op("MatMul", {x, int4_weight(k, n, name), b(false), b(false)});
+      return has_bias ? op("Add", {y, f32(parameter(name + ".bias", stored(), {n}, 0.3f))}) : y;
+    }
+    if (s.int8_rows) {
+      const Id largest =
+          op("Maximum", {op("ReduceMax", {op("Abs", {x}), ints({-1}), b(true)}), number(1e-30f)});
+      const Id rounded = op("Round", {op("Mul", {x, op("RealDiv", {number(127), largest})})});
+      const Id sums =
+          op("MatMul", {rounded, f32(parameter(name, DType::Int8, {n, k}, 0.4f)), b(false), b(true)});
+      const Id y = op("Mul", {op("Mul", {sums, op("RealDiv", {largest, number(127)})}),
+                              parameter(name + ".scale", DType::Float32, {n}, 0.001f, 0.005f)});
       return has_bias ? op("Add", {y, f32(parameter(name + ".bias", stored(), {n}, 0.3f))}) : y;
     }
     if (s.int8) {

@@ -38,6 +38,9 @@ std::vector<TensorType> infer(const OpArgs& args) {
   for (size_t i = 0; i < operands.count(); ++i) {
     const int64_t n = operands.check(i, x.dims[1]);
     check_floats(args, operands.bias(i), n, "bias");
+    if (operands.has_int8_rows() && (args.dtype(LinearOperands::weight(i)) != DType::Int8)) {
+      args.invalid("int8 activations need int8 weights");
+    }
     types.push_back({DType::Float32, {x.dims[0], n}});
   }
   if (operands.is_swiglu()) {
@@ -64,14 +67,15 @@ struct Layout {
     if (integers) {
       scales = values + align(whole * w.k_padded);
       corrections = scales + align(whole * w.spans * 4);
-      bytes = corrections + align(whole * w.groups * 4);
+      row_scales = corrections + align(whole * w.groups * 4);
+      bytes = row_scales + align(whole * 4);
     } else {
       bytes = values + align(rows * k * 4);
     }
   }
   int64_t row_count;
   bool is_integer;
-  int64_t normalized = 0, values = 0, scales = 0, corrections = 0, bytes = 0;
+  int64_t normalized = 0, values = 0, scales = 0, corrections = 0, row_scales = 0, bytes = 0;
 };
 
 size_t scratch_bytes(const OpArgs& args, int) {
@@ -134,15 +138,18 @@ struct Run {
         from = to;
       }
       auto* values = scratch + at.values + row0 * (integers ? w.k_padded : k * 4);
-      kernels.arrange(
-          {.x = from,
-           .x_stride = k,
-           .rows = count,
-           .weights = &w,
-           .floats = integers ? nullptr : reinterpret_cast<float*>(values),
-           .values = reinterpret_cast<int8_t*>(values),
-           .scales = reinterpret_cast<float*>(scratch + at.scales) + row0 * w.spans,
-           .corrections = reinterpret_cast<int32_t*>(scratch + at.corrections) + row0 * w.groups});
+      kernels.arrange({.x = from,
+                       .x_stride = k,
+                       .rows = count,
+                       .weights = &w,
+                       .floats = integers ? nullptr : reinterpret_cast<float*>(values),
+                       .values = reinterpret_cast<int8_t*>(values),
+                       .scales = reinterpret_cast<float*>(scratch + at.scales) + row0 * w.spans,
+                       .corrections = reinterpret_cast<int32_t*>(scratch + at.corrections) + row0 * w.groups,
+                       .row_scales = operands.has_int8_rows()
+                                         ? reinterpret_cast<float*>(scratch + at.row_scales) + row0
+                                         : nullptr,
+                       .factor = operands.input_factor()});
     };
     // A piece is one of the largest tiles, or what is left in smaller ones.
     const auto tile = [&](int64_t begin, int64_t end) {
@@ -172,6 +179,12 @@ struct Run {
     }
   }
 
+  const float* row_scales(const WeightView& w) const {
+    if (!operands.has_int8_rows()) return nullptr;
+    const Layout at(rows, k, w, operands.has_gamma(), true);
+    return reinterpret_cast<const float*>(static_cast<const uint8_t*>(context.scratch) + at.row_scales);
+  }
+
   // sums of one panel of one matrix, with scale and bias, at `sums` [rows][32] or straight in y.
   void panel(size_t i, int64_t p, const ActivationView& activations, const MatmulKernels& kernels,
              bool integers, float* sums, void* scratch, const float* residual, float* y,
@@ -189,6 +202,7 @@ struct Run {
     kernels.finish({.sums = sums,
                     .rows = rows,
                     .columns = std::min(kPanelColumns, matrix.columns() - n0),
+                    .row_scale = row_scales(matrix.view()),
                     .scale = matrix.column_scale() ? matrix.column_scale() + n0 : nullptr,
                     .bias = args.is_none(b) ? nullptr : padded_floats(context.in(args.node(), b), n0, bias),
                     .residual = residual,
@@ -203,7 +217,7 @@ void run(const OpArgs& args, const RunContext& context) {
   if (r.rows == 0) return;
   const LinearOperands& operands = r.operands;
   const WeightView& w = operands.packed(0).view();
-  const bool integers = operands.packed(0).is_integer() && !context.exact;
+  const bool integers = operands.has_int8_rows() || (operands.packed(0).is_integer() && !context.exact);
   const MatmulKernels& kernels = matmul_kernels(r.rows, integers);
   const ActivationView activations = r.prepare(w, kernels, integers);
   const bool swiglu = operands.is_swiglu();

@@ -24,6 +24,12 @@ class LinearOperands {
   float eps() const { return static_cast<float>(args_.attribute_float("eps")); }
   bool is_swiglu() const { return args_.attribute("swiglu") != nullptr; }
   int64_t group() const { return args_.attribute_int("group", 0); }
+  // Quantized activations are part of the graph, not of how it is run: int8, one scale per row; or, with a
+  // factor other than 0, x * factor.
+  bool has_int8_rows() const { return args_.attribute("int8_rows") != nullptr; }
+  float input_factor() const {
+    return args_.attribute("input_factor") ? static_cast<float>(args_.attribute_float("input_factor")) : 0.0f;
+  }
 
   // Weight i must be a matrix of k inputs with the scales that its type needs; returns its columns.
   int64_t check(size_t i, int64_t k) const;

@@ -53,7 +53,9 @@ struct ActivationView {
   const int32_t* corrections;
 };
 
-// One tile to be made from r rows, x_stride floats apart.
+// One tile to be made from r rows, x_stride floats apart. Where there are row_scales, a whole row has the one
+// scale that goes there, [r], and the scales of spans are 1: the sums of integers stay integers, exact below
+// 2^24.
 struct ActivationTile {
   const float* x;
   int64_t x_stride;
@@ -63,6 +65,9 @@ struct ActivationTile {
   int8_t* values;
   float* scales;
   int32_t* corrections;
+  float* row_scales = nullptr;
+  // With row_scales only: when positive, x * factor is rounded, within ±127, and the scale of a row is 1.
+  float factor = 0.0f;
 };
 
 // sums[rows][32], rows rounded up to whole tiles, = activations times the panel's weights, without the scale
@@ -75,15 +80,16 @@ struct PanelProduct {
   void* scratch;  // panel_scratch_bytes()
 };
 
-// y[r][c] = sums[r][c] * scale[c] + bias[c] + residual[r][c] for c < columns; scale and bias have 32
-// elements.
+// y[r][c] = sums[r][c] * row_scale[r] * scale[c] + bias[c] + residual[r][c] for c < columns; scale and bias
+// have 32 elements.
 struct PanelResult {
   const float* sums;
   int64_t rows;
   int64_t columns;
-  const float* scale;     // or null
-  const float* bias;      // or null
-  const float* residual;  // or null; rows y_stride apart
+  const float* row_scale;  // or null
+  const float* scale;      // or null
+  const float* bias;       // or null
+  const float* residual;   // or null; rows y_stride apart
   float* y;
   int64_t y_stride;
 };

@@ -39,33 +39,64 @@ inline int32_t four_bytes(const int8_t* p) {
 
 // ---- Activations.
 
-// One span of one row: the largest magnitude becomes 127.
-void quantize_span(const float* x, int64_t count, int64_t padded, int8_t* q, float* scale) {
+// The largest magnitude of some elements, and NaN where one of them is NaN or infinite, else 0: such a row
+// must not pass as a number.
+struct Magnitude {
+  float top;
+  float poison;
+};
+
+Magnitude magnitude(const float* x, int64_t count) {
   V largest = zero();
-  V poison = zero();  // NaN when an element is NaN or infinite, else 0: such a row must not pass as a number
+  V poison = zero();
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
     const V v = load(x + i);
     largest = maximum(absolute(v), largest);
     poison = fma(v, zero(), poison);
   }
-  float tail[kLanes] = {};
   if (i < count) {
+    float tail[kLanes] = {};
     for (int64_t j = 0; i + j < count; ++j) tail[j] = x[i + j];
     largest = maximum(absolute(load(tail)), largest);
     poison = fma(load(tail), zero(), poison);
-  }
-  const float top = reduce_max(largest);
-  const V factor = splat(top > 0.0f ? 127.0f / top : 0.0f);
-  for (i = 0; i + kLanes <= count; i += kLanes) store_int8(q + i, round_to_int(mul(load(x + i), factor)));
-  for (; i < padded; i += kLanes) {  // padded to a multiple of 64
-    store_int8(q + i, i < count ? round_to_int(mul(load(tail), factor)) : splat_int(0));
   }
   float parts[kLanes];
   store(parts, poison);
   float bad = 0.0f;
   for (int64_t j = 0; j < kLanes; ++j) bad += parts[j];
-  *scale = top / 127.0f + bad;
+  return {reduce_max(largest), bad};
+}
+
+// x * factor as integers; `padded` is a multiple of 64.
+void round_span(const float* x, int64_t count, int64_t padded, float factor, int8_t* q) {
+  const V f = splat(factor);
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store_int8(q + i, round_to_int(mul(load(x + i), f)));
+  if (i < count) {
+    float tail[kLanes] = {};
+    for (int64_t j = 0; i + j < count; ++j) tail[j] = x[i + j];
+    store_int8(q + i, round_to_int(mul(load(tail), f)));
+    i += kLanes;
+  }
+  for (; i < padded; i += kLanes) store_int8(q + i, splat_int(0));
+}
+
+// The same, where the products may be beyond ±127.
+void round_span_clamped(const float* x, int64_t count, int64_t padded, float factor, int8_t* q) {
+  alignas(64) float part[kSpan];
+  const V minus = splat(-1.0f), least_value = splat(-127.0f);
+  for (int64_t i = 0; i < padded; ++i) part[i] = i < count ? x[i] * factor : 0.0f;
+  for (int64_t i = 0; i < padded; i += kLanes) {
+    const V above = maximum(load(part + i), least_value);
+    store(part + i, mul(maximum(mul(above, minus), least_value), minus));
+  }
+  round_span(part, padded, padded, 1.0f, q);
+}
+
+// What makes the largest magnitude 127.
+inline float factor_of(float top) {
+  return top > 0.0f ? 127.0f / top : 0.0f;
 }
 
 // Row r of a tile of tile_rows: calls use(begin, padded, values) for each span, and stores its scale.
@@ -74,10 +105,29 @@ void quantize_row(const ActivationTile& t, int64_t r, int64_t tile_rows, const U
   alignas(64) int8_t row[kSpan];
   const WeightView& w = *t.weights;
   const float* x = t.x + r * t.x_stride;
+  float row_factor = t.factor;
+  if (t.row_scales) {
+    const Magnitude m = magnitude(x, w.k);
+    if (t.factor == 0.0f) row_factor = factor_of(m.top);
+    t.row_scales[r] = (t.factor > 0.0f ? 1.0f : m.top / 127.0f) + m.poison;
+  }
   for (int64_t s = 0; s < w.spans; ++s) {
     const int64_t begin = s * w.span;
     const int64_t padded = least(w.span, w.k_padded - begin);
-    quantize_span(x + begin, least(w.k - begin, padded), padded, row, &t.scales[s * tile_rows + r]);
+    const int64_t count = least(w.k - begin, padded);
+    float& scale = t.scales[s * tile_rows + r];
+    if (t.row_scales) {
+      scale = 1.0f;
+      if (t.factor > 0.0f) {
+        round_span_clamped(x + begin, count, padded, row_factor, row);
+      } else {
+        round_span(x + begin, count, padded, row_factor, row);
+      }
+    } else {
+      const Magnitude m = magnitude(x + begin, count);
+      scale = m.top / 127.0f + m.poison;
+      round_span(x + begin, count, padded, factor_of(m.top), row);
+    }
     use(begin, padded, row);
   }
 }
@@ -535,6 +585,7 @@ void finish(const PanelResult& t) {
     float* y = t.y + r * t.y_stride;
     for (int64_t c = 0; c < t.columns; c += kLanes) {
       V v = load(sums + c);
+      if (t.row_scale) v = mul(v, splat(t.row_scale[r]));
       if (t.scale) v = mul(v, load(t.scale + c));
       if (t.bias) v = add(v, load(t.bias + c));
       const int64_t left = t.columns - c;

@@ -95,11 +95,13 @@ struct Matrix {
   std::unique_ptr<PackedMatrix> packed;
 };
 
-// y [rows, n] as fused.Linear computes it, with guard bytes around what the kernels may write.
+// y [rows, n] as fused.Linear computes it, with guard bytes around what the kernels may write. row_factor:
+// whole rows have one scale, their own when it is 0.
 std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const std::vector<float>& x,
-                            int64_t rows, bool integers) {
+                            int64_t rows, bool integers, std::optional<float> row_factor = std::nullopt) {
   const WeightView& w = m.packed->view();
   const int64_t whole = (rows + 15) / 16 * 16;
+  std::vector<float> row_scales(static_cast<size_t>(whole));
   const auto aligned = [](int64_t size) { return allocate(DType::UInt8, {size + 64}); };
   const Tensor values = aligned(whole * w.k_padded * 4), scales = aligned(whole * w.spans * 4),
                corrections = aligned(whole * w.groups * 4), sums = aligned(whole * kPanelColumns * 4),
@@ -114,7 +116,9 @@ std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const
                      .floats = integers ? nullptr : reinterpret_cast<float*>(values.as<uint8_t>() + at),
                      .values = values.as<int8_t>() + at,
                      .scales = scales.as<float>() + r * w.spans,
-                     .corrections = corrections.as<int32_t>() + r * w.groups});
+                     .corrections = corrections.as<int32_t>() + r * w.groups,
+                     .row_scales = row_factor ? row_scales.data() + r : nullptr,
+                     .factor = row_factor.value_or(0.0f)});
   }
   const ActivationView a{rows, values.as<float>(), values.as<int8_t>(), scales.as<float>(),
                          corrections.as<int32_t>()};
@@ -127,6 +131,7 @@ std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const
         {.sums = sums.as<float>(),
          .rows = rows,
          .columns = std::min(kPanelColumns, n - p * kPanelColumns),
+         .row_scale = row_factor ? row_scales.data() : nullptr,
          .scale = m.packed->column_scale() ? m.packed->column_scale() + p * kPanelColumns : nullptr,
          .bias = nullptr,
          .residual = nullptr,
@@ -301,6 +306,42 @@ TEST(integer_products_are_the_same_on_every_machine) {
   CHECK_EQ(hash, 2439125523u);
 }
 
+// int8 activations by definition: integers, whose exact sum is scaled by the row's factor and then by the
+// column's, each with one rounding. The same bits everywhere.
+TEST(products_of_int8_rows) {
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{2, 1}, {46, 172}, {64, 1200}}) {
+    const Matrix m({DType::Int8, DType::Float32, n, k, 0});
+    auto x = activations(40, k);
+    std::fill_n(x.begin() + 3 * k, k, 0.0f);
+    for (const float factor : {0.0f, 50.0f}) {
+      std::vector<float> expected;
+      for (int64_t r = 0; r < 40; ++r) {
+        const float* row = x.data() + r * k;
+        float top = 0;
+        for (int64_t i = 0; i < k; ++i) top = std::max(top, std::abs(row[i]));
+        const float times = factor > 0 ? factor : top > 0 ? 127.0f / top : 0.0f;
+        const float scale = factor > 0 ? 1.0f : top / 127.0f;
+        for (int64_t c = 0; c < n; ++c) {
+          int64_t sum = 0;
+          for (int64_t i = 0; i < k; ++i) {
+            const float q = std::clamp(row[i] * times, -127.0f, 127.0f);
+            sum += static_cast<int64_t>(std::nearbyint(q)) * static_cast<int64_t>(m.integer(c, i));
+          }
+          CHECK(std::abs(sum) < 1 << 24);  // else float32 would round it
+          expected.push_back(static_cast<float>(sum) * scale * static_cast<float>(m.scale(c, 0)));
+        }
+      }
+      for (const Isa isa : kAllIsas) {
+        if (!isa_supported(isa)) continue;
+        for (const int64_t rows : kRowCounts) {
+          const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true, factor);
+          CHECK(std::equal(y.begin(), y.end(), expected.begin()));
+        }
+      }
+    }
+  }
+}
+
 // Extremes: the largest weights and activations do not overflow anything on the way.
 TEST(integer_products_of_extremes) {
   for (const int8_t extreme : {int8_t{-128}, int8_t{127}}) {
@@ -363,6 +404,7 @@ TEST(finish_adds_scale_bias_and_residual) {
           .finish({.sums = sums.data(),
                    .rows = rows,
                    .columns = columns,
+                   .row_scale = nullptr,
                    .scale = scale.data(),
                    .bias = bias.data(),
                    .residual = residual.data(),
