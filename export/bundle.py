@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,9 @@ class ExportOptions:
 
     quant: 'none', 'a16w8' (int8 weights, one scale per output channel), 'a16w4' (int4 weights, one scale
     per group_size inputs of an output channel) or 'a8w8-dynamic' (int8 weights, and the inputs of linear
-    layers rounded to int8 with one scale per token). group_size: of a16w4 only: 32, 64, 128, or 0 for one scale
-    per output channel; default 32. dtype: 'float16' or 'float32' of weights that are not quantized, and of
-    scales. kv_dtype: of the KV caches; default dtype. target: operator set, 'cpu' or 'ascend'. max_seq_len:
+    layers rounded to int8 with one scale per token). group_size: of a16w4 only: 32, 64, 128, or 0 for one
+    scale per output channel; default 32. dtype: 'float16' or 'float32' of weights that are not quantized, and
+    of scales. kv_dtype: of the KV caches; default dtype. target: operators, 'cpu' or 'ascend'. max_seq_len:
     rows of the static caches; default the model's own limit, at most 2048. prefill_chunk: tokens per prefill
     call; default 256. batch: sequences per call. force: replace an existing bundle.
     """
@@ -69,7 +69,8 @@ class ExportOptions:
 class _Settings:
     """Options with every default filled in and checked against the model."""
 
-    quantization: WeightQuantization | None
+    scheme: WeightQuantization | None
+    quantization: Mapping[str, WeightQuantization]
     dtype: str
     kv_dtype: str
     target: str
@@ -99,8 +100,7 @@ def export_bundle(
     except ConfigError as error:
         raise ExportError(str(error)) from None
     settings = _settle(options, config)
-    if settings.quantization is not None and settings.quantization.bits == 4:
-        _check_pairs(source, config)
+    _check_pairs(checkpoint, config, settings.quantization)
     tokenizer = read_tokenizer(checkpoint, config.vocab_size)
     for message in tokenizer.warnings:
         warnings.warn(message, stacklevel=2)
@@ -114,8 +114,9 @@ def export_bundle(
         raise AssertionError("prefill and decode graphs do not read the same parameters")
     cos, sin = rotary_tables(config, _rotary_rows(settings))
     tied_to = {"lm_head.weight": _EMBEDDING} if config.tie_word_embeddings else {}
-    group_size = settings.quantization.group_size if settings.quantization is not None else 0
-    plan = WeightPlan(source, parameters, {"rotary.cos": cos, "rotary.sin": sin}, tied_to, group_size)
+    plan = WeightPlan(
+        source, parameters, {"rotary.cos": cos, "rotary.sin": sin}, tied_to, settings.quantization
+    )
     places = lay_out(plan.parameters)
 
     bundle.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +145,8 @@ def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
     ):
         if value not in allowed:
             raise ExportError(f"{flag}: {value!r} is not one of {', '.join(allowed)}")
-    quantization = _quantization(options)
+    scheme = _quantization(options)
+    quantization = {} if scheme is None else dict.fromkeys(config.linear_shapes(), scheme)
     if options.target == "ascend":
         for flag, value in (("--dtype", options.dtype), ("--kv-dtype", kv_dtype)):
             if value != "float16":
@@ -164,7 +166,9 @@ def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
         # KVCacheScatterUpdate writes whole chunks, and writing past the cache's end is undefined.
         raise ExportError(f"--prefill-chunk: {chunk} must divide --max-seq-len {rows} with --target ascend")
     _check_range("--batch", options.batch, 1, 1024, "its upper limit")
-    return _Settings(quantization, options.dtype, kv_dtype, options.target, rows, chunk, options.batch)
+    return _Settings(
+        scheme, quantization, options.dtype, kv_dtype, options.target, rows, chunk, options.batch
+    )
 
 
 def _quantization(options: ExportOptions) -> WeightQuantization | None:
@@ -182,14 +186,15 @@ def _quantization(options: ExportOptions) -> WeightQuantization | None:
     return WeightQuantization(4, size)
 
 
-def _check_pairs(source: Checkpoint, config: LlamaConfig) -> None:
-    """ExportError where a linear layer has an odd number of output channels, two of which share a byte."""
-    for name, entry in source.tensors.items():
-        is_linear = name != _EMBEDDING or config.tie_word_embeddings
-        if is_linear and len(entry.shape) == 2 and entry.shape[0] % 2:
+def _check_pairs(
+    checkpoint: Path, config: LlamaConfig, quantization: Mapping[str, WeightQuantization]
+) -> None:
+    """ExportError where an int4 layer has an odd number of output channels, two of which share a byte."""
+    for name, (outputs, _) in config.linear_shapes().items():
+        if name in quantization and quantization[name].bits == 4 and outputs % 2:
             raise ExportError(
-                f"{entry.file}: tensor {name} has {entry.shape[0]} rows, and --quant a16w4 needs an even"
-                " number; use a16w8"
+                f"{checkpoint}: {name} has {outputs} outputs, and int4 weights need an even number; use int8"
+                " (a16w8)"
             )
 
 
@@ -238,7 +243,7 @@ def _manifest(
         "inputs": list(signature.inputs),
         "outputs": list(signature.outputs),
         "model": config.to_json(),
-        "quantization": _quantization_entry(settings.quantization),
+        "quantization": _quantization_entry(settings.scheme),
         "tokenizer": tokenizer,
         "files": {name: {"size": record.size, "sha256": record.sha256} for name, record in files.items()},
     }

@@ -47,8 +47,8 @@ def register(subparsers: Any) -> None:
         choices=("none", "a16w8", "a16w4", "a8w8-dynamic"),
         default="none",
         help="a16w8: int8 weights, one scale per output channel; a16w4: int4 weights, one scale per"
-        " --group-size inputs of an output channel; a8w8-dynamic: as a16w8, and the inputs of linear layers are"
-        " rounded to int8, one scale per token (default: none)",
+        " --group-size inputs of an output channel; a8w8-dynamic: as a16w8, and the inputs of linear layers"
+        " are rounded to int8, one scale per token (default: none)",
     )
     parser.add_argument(
         "--group-size",

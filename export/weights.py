@@ -18,6 +18,7 @@ from mindir_llm.export.errors import ExportError
 from mindir_llm.export.quantize.packing import pack_int4
 from mindir_llm.export.quantize.rtn import quantize_groups, quantize_rows
 from mindir_llm.export.trace import ExternalData, ParameterSpec
+from mindir_llm.models.quantization import WeightQuantization
 
 __all__ = ["FileRecord", "Progress", "WeightPlan", "lay_out", "write_weights"]
 
@@ -26,7 +27,7 @@ __all__ = ["FileRecord", "Progress", "WeightPlan", "lay_out", "write_weights"]
 _HEADER = b"\x01" + bytes(63)
 _ALIGNMENT = 64
 _MAX_FILE_BYTES = 1_000_000_000
-_SCALE = "_scale"
+_WEIGHT, _SCALE = ".weight", "_scale"
 _INT4 = ("uint8", "qint4x2")
 
 Progress = Callable[[int, int], None]
@@ -51,13 +52,13 @@ class WeightPlan:
         parameters: Sequence[ParameterSpec],
         computed: Mapping[str, NDArray[Any]],
         tied_to: Mapping[str, str],
-        group_size: int = 0,
+        quantization: Mapping[str, WeightQuantization] | None = None,
     ) -> None:
         """computed: parameters that are not in the checkpoint. tied_to: parameter -> the tensor it is taken
-        from although the checkpoint may have one of its own name. group_size: inputs that share a scale of an
-        int4 weight, 0 for all of them. ExportError lists missing and unexpected tensors."""
+        from although the checkpoint may have one of its own name. quantization: of linear layers by module
+        name. ExportError lists missing and unexpected tensors."""
         self._checkpoint = checkpoint
-        self._group_size = group_size
+        self._quantization = dict(quantization or {})
         self._computed = dict(computed)
         specs = {spec.name: spec for spec in parameters}
         self._quantized = {name for name in specs if name + _SCALE in specs}
@@ -138,13 +139,14 @@ class WeightPlan:
         """
         source = self._source[spec.name]
         channels, inputs = _source_shape(spec)
+        linear = self._quantization[spec.name.removesuffix(_WEIGHT)]
         packed = np.empty(spec.shape, np.uint8)
-        transposed = np.empty((-(-inputs // (self._group_size or inputs)), channels), scale_dtype)
+        transposed = np.empty((linear.groups(inputs), channels), scale_dtype)
         first = 0
         for block in self._checkpoint.blocks(source, np.float32, multiple=2):
             end = first + len(block)
             with self._named(source, first):
-                quantized, scale = quantize_groups(block, self._group_size, scale_dtype)
+                quantized, scale = quantize_groups(block, linear.group_size, scale_dtype)
             packed[:, first // 2 : end // 2] = pack_int4(quantized, biased=spec.dtype == "uint8")
             transposed[:, first:end] = scale.T
             first = end

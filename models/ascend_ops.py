@@ -30,8 +30,8 @@ class AscendOperators:
     def embedding(self, vocab_size: int, hidden_size: int) -> nn.Cell:
         return _Embedding(vocab_size, hidden_size)
 
-    def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
-        quantization = self.shape.quantization
+    def linear(self, name: str, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
+        quantization = self.shape.quantization.get(name)
         if quantization is None:
             return _Linear(in_features, out_features, has_bias)
         if quantization.bits == 4:

@@ -174,6 +174,22 @@ class LlamaConfig:
             max_position_embeddings=_integer(fields, "max_position_embeddings"),
         )
 
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """Module name of each linear layer -> (outputs, inputs), in the network's order."""
+        q_width, kv_width = self.num_attention_heads * self.head_dim, self.num_key_value_heads * self.head_dim
+        parts = {
+            "self_attn.q_proj": (q_width, self.hidden_size),
+            "self_attn.k_proj": (kv_width, self.hidden_size),
+            "self_attn.v_proj": (kv_width, self.hidden_size),
+            "self_attn.o_proj": (self.hidden_size, q_width),
+            "mlp.gate_proj": (self.intermediate_size, self.hidden_size),
+            "mlp.up_proj": (self.intermediate_size, self.hidden_size),
+            "mlp.down_proj": (self.hidden_size, self.intermediate_size),
+        }
+        layers = range(self.num_hidden_layers)
+        shapes = {f"model.layers.{i}.{part}": shape for i in layers for part, shape in parts.items()}
+        return shapes | {"lm_head": (self.vocab_size, self.hidden_size)}
+
     def to_json(self) -> dict[str, Any]:
         """The `model` object of a bundle's manifest."""
         return {

@@ -39,8 +39,8 @@ class CpuOperators:
     def embedding(self, vocab_size: int, hidden_size: int) -> nn.Cell:
         return _Embedding(vocab_size, hidden_size, self.dtype)
 
-    def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
-        quantization = self.shape.quantization
+    def linear(self, name: str, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
+        quantization = self.shape.quantization.get(name)
         if quantization is None:
             return _Linear(in_features, out_features, has_bias, self.dtype)
         if quantization.bits == 4:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +21,8 @@ class GraphShape:
     batch: sequences B. tokens: T per sequence in one call (the prefill chunk, or 1 for decode). max_seq_len:
     rows S of each KV cache. rotary_rows: rows of the cosine and sine tables; S plus the prefill chunk, so
     that the padded rows of a last chunk still index inside them. dtype and kv_dtype: 'float16' or 'float32',
-    of stored weights and of caches. quantization: of linear weights; None keeps them in dtype.
+    of stored weights and of caches. quantization: module name of a linear layer
+    ('model.layers.3.mlp.down_proj', 'lm_head') -> how its weight is stored; one that is absent keeps dtype.
     """
 
     batch: int
@@ -29,7 +31,7 @@ class GraphShape:
     rotary_rows: int
     dtype: str
     kv_dtype: str
-    quantization: WeightQuantization | None
+    quantization: Mapping[str, WeightQuantization]
 
 
 class OperatorSet(Protocol):
@@ -39,11 +41,13 @@ class OperatorSet(Protocol):
         """ids int32 [B, T] -> activations [B*T, hidden]; holds `weight` [vocab, hidden] in the stored
         dtype."""
 
-    def linear(self, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
-        """[N, in] -> [N, out]; holds `weight` and `bias` [out].
+    def linear(self, name: str, in_features: int, out_features: int, has_bias: bool = False) -> nn.Cell:
+        """[N, in] -> [N, out], quantized as GraphShape says of the module's name; holds `weight` and `bias`
+        [out].
 
         `weight` is [out, in]; int4 is [in, out/2] (out is even), the channels 2j and 2j+1 in one byte. A
-        quantized one has its factors in `weight_scale`.
+        quantized one has its factors in `weight_scale`, its zero points, if it has any, in `weight_zero`; a
+        calibrated grid of inputs is in `input_scale` and `input_zero`.
         """
 
     def tied_linear(self) -> nn.Cell:

@@ -1,8 +1,8 @@
 """The Llama network (Llama 1-3.2, TinyLlama, Mistral without window) as static-shape MindSpore cells.
 
-Parameter names are the checkpoint's own, plus `….weight_scale` for quantized weights and `rotary.cos`,
-`rotary.sin`. No weights and no I/O here: parameters are empty, and the exporter streams their values past the
-traced graph.
+Parameter names are the checkpoint's own, plus `….weight_scale` and others of quantized weights (see
+models.graph) and `rotary.cos`, `rotary.sin`. No weights and no I/O here: parameters are empty, and the
+exporter streams their values past the traced graph.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["LlamaForCausalLM"]
 class LlamaAttention(nn.Cell):
     """Self-attention over a static KV cache."""
 
-    def __init__(self, config: LlamaConfig, build: OperatorSet) -> None:
+    def __init__(self, config: LlamaConfig, build: OperatorSet, name: str) -> None:
         super().__init__()
         q_width = config.num_attention_heads * config.head_dim
         kv_width = config.num_key_value_heads * config.head_dim
-        self.q_proj = build.linear(config.hidden_size, q_width, config.attention_bias)
-        self.k_proj = build.linear(config.hidden_size, kv_width, config.attention_bias)
-        self.v_proj = build.linear(config.hidden_size, kv_width, config.attention_bias)
-        self.o_proj = build.linear(q_width, config.hidden_size, config.attention_bias)
+        self.q_proj = build.linear(f"{name}.q_proj", config.hidden_size, q_width, config.attention_bias)
+        self.k_proj = build.linear(f"{name}.k_proj", config.hidden_size, kv_width, config.attention_bias)
+        self.v_proj = build.linear(f"{name}.v_proj", config.hidden_size, kv_width, config.attention_bias)
+        self.o_proj = build.linear(f"{name}.o_proj", q_width, config.hidden_size, config.attention_bias)
         self.attend = build.attention(config.num_attention_heads, config.num_key_value_heads, config.head_dim)
 
     def construct(self, x, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
@@ -41,11 +41,11 @@ class LlamaAttention(nn.Cell):
 class LlamaMLP(nn.Cell):
     """Gated feed-forward: down(silu(gate(x)) * up(x))."""
 
-    def __init__(self, config: LlamaConfig, build: OperatorSet) -> None:
+    def __init__(self, config: LlamaConfig, build: OperatorSet, name: str) -> None:
         super().__init__()
-        self.gate_proj = build.linear(config.hidden_size, config.intermediate_size)
-        self.up_proj = build.linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = build.linear(config.intermediate_size, config.hidden_size)
+        self.gate_proj = build.linear(f"{name}.gate_proj", config.hidden_size, config.intermediate_size)
+        self.up_proj = build.linear(f"{name}.up_proj", config.hidden_size, config.intermediate_size)
+        self.down_proj = build.linear(f"{name}.down_proj", config.intermediate_size, config.hidden_size)
         self.gated_silu = build.gated_silu()
 
     def construct(self, x):  # type: ignore[no-untyped-def]
@@ -55,12 +55,12 @@ class LlamaMLP(nn.Cell):
 class LlamaDecoderLayer(nn.Cell):
     """One pre-norm block: attention and feed-forward, each added to the residual stream."""
 
-    def __init__(self, config: LlamaConfig, build: OperatorSet) -> None:
+    def __init__(self, config: LlamaConfig, build: OperatorSet, name: str) -> None:
         super().__init__()
         self.input_layernorm = build.norm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = LlamaAttention(config, build)
+        self.self_attn = LlamaAttention(config, build, f"{name}.self_attn")
         self.post_attention_layernorm = build.norm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = LlamaMLP(config, build)
+        self.mlp = LlamaMLP(config, build, f"{name}.mlp")
 
     def construct(self, x, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
         context, key_cache, value_cache = self.self_attn(
@@ -77,7 +77,9 @@ class LlamaModel(nn.Cell):
     def __init__(self, config: LlamaConfig, shape: GraphShape, build: OperatorSet) -> None:
         super().__init__()
         self.embed_tokens = build.embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.CellList([LlamaDecoderLayer(config, build) for _ in range(config.num_hidden_layers)])
+        self.layers = nn.CellList(
+            [LlamaDecoderLayer(config, build, f"model.layers.{i}") for i in range(config.num_hidden_layers)]
+        )
         self.norm = build.norm(config.hidden_size, config.rms_norm_eps)
         self.first_rows = Tensor(np.arange(shape.batch, dtype=np.int32) * shape.tokens)
         self.gather = ops.Gather()
@@ -109,11 +111,11 @@ class LlamaForCausalLM(nn.Cell):
         self.model = LlamaModel(config, shape, build)
         self.rotary = build.rotary(config.head_dim)
         # A tied lm_head reads the embedding itself; quantized it needs a copy of its own.
-        self.is_tied = config.tie_word_embeddings and shape.quantization is None
+        self.is_tied = config.tie_word_embeddings and "lm_head" not in shape.quantization
         if self.is_tied:
             self.head = build.tied_linear()
         else:
-            self.lm_head = build.linear(config.hidden_size, config.vocab_size)
+            self.lm_head = build.linear("lm_head", config.hidden_size, config.vocab_size)
         self.to_float32 = build.to_float32()
 
     def construct(self, input_ids, input_position, batch_valid_length, *caches):  # type: ignore[no-untyped-def]

@@ -6,27 +6,29 @@ from dataclasses import dataclass
 
 __all__ = ["WeightQuantization"]
 
-_ACTIVATIONS = ("float", "per_token")
+_ACTIVATIONS = ("float", "per_token", "per_tensor")
 
 
 @dataclass(frozen=True)
 class WeightQuantization:
-    """Symmetric integer weights of linear layers: value = integer * scale.
+    """Integer weights of one linear layer: value = (integer - zero) * scale.
 
-    bits: 8 (one scale per output channel) or 4. group_size: inputs that share a scale of an output channel; 0
-    means all inputs. The last group of a channel is shorter where its size does not divide the inputs.
-    activations: 'float', or 'per_token': inputs are rounded to int8 too, each token by its own scale, a 127th
-    of its largest magnitude (8 bits only).
+    bits: 8 or 4. group_size: inputs that share a scale of an output channel; 0 means all inputs. The last
+    group of a channel is shorter where its size does not divide the inputs. symmetric: without zero points,
+    all are 0. activations: 'float', or inputs are rounded to int8 too (with symmetric weights of 8 bits and
+    one scale per channel only): 'per_token', each token by its own scale, a 127th of its largest magnitude,
+    or 'per_tensor', all of them on one calibrated grid.
     """
 
     bits: int
     group_size: int = 0
+    symmetric: bool = True
     activations: str = "float"
 
     def __post_init__(self) -> None:
-        if self.bits not in (4, 8) or self.group_size < 0 or (self.bits == 8 and self.group_size):
+        if self.bits not in (4, 8) or self.group_size < 0 or self.activations not in _ACTIVATIONS:
             raise ValueError(f"no such quantization: {self}")
-        if self.activations not in _ACTIVATIONS or (self.activations != "float" and self.bits != 8):
+        if self.activations != "float" and (self.bits != 8 or self.group_size or not self.symmetric):
             raise ValueError(f"no such quantization: {self}")
 
     def groups(self, in_features: int) -> int:

@@ -257,8 +257,8 @@ def _limit(bundle: BundleFolder, right: str, results: dict[str, NDArray[np.float
     spread = float(results[right].std())
     if right == INT8_ACTIVATIONS:
         return _SCALED_LIMITS[bundle.scheme] * spread  # no worse than rounding the weights
-    # What rounds on the way turns the last bit of one backend into a step of an integer, which makes others of
-    # the next layers: through a whole network that is as much as rounding itself.
+    # What rounds on the way turns the last bit of one backend into a step of an integer, which makes
+    # others of the next layers: through a whole network that is as much as rounding itself.
     if bundle.rounds_activations or (right == "numpy" and not _stores_exactly(bundle)):
         return _SCALED_LIMITS[bundle.scheme] * spread
     if bundle.target != "cpu":

@@ -24,9 +24,10 @@ from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.trace import ParameterSpec
 from mindir_llm.export.weights import WeightPlan, lay_out, write_weights
 from mindir_llm.models.config import LlamaConfig
+from mindir_llm.models.quantization import WeightQuantization
 
 OPTIONS = ExportOptions(quant="a16w8", max_seq_len=16, prefill_chunk=4)
-TRACED: dict[Any, Any] = {}
+TRACED: dict[str, Any] = {}
 FLAGS = ["--quant", "a16w8", "--max-seq-len", "16", "--prefill-chunk", "4"]
 
 # A process that exports and waits in the middle of the weights until it is ended.
@@ -81,7 +82,7 @@ def fast_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace only once per set of arguments: these tests are about files."""
 
     def trace(config: Any, settings: Any, tokens: int, name: str) -> Any:
-        key = (config, settings, tokens, name)
+        key = repr((config, settings, tokens, name))
         if key not in TRACED:
             TRACED[key] = original(config, settings, tokens, name)
         return TRACED[key]
@@ -276,11 +277,14 @@ def test_streaming_needs_little_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "qint4x2"])
 def test_streaming_int4_needs_little_memory(dtype: str, tmp_path: Path) -> None:
     """Of a tensor of 131 MB the packed form is 16 MB, and all of it is in memory."""
-    save_file({"w": np.ones((16000, 2048), np.float32)}, tmp_path / "model.safetensors")
-    specs = [ParameterSpec("w", (2048, 8000), dtype), ParameterSpec("w_scale", (64, 16000), "float16")]
+    save_file({"w.weight": np.ones((16000, 2048), np.float32)}, tmp_path / "model.safetensors")
+    specs = [
+        ParameterSpec("w.weight", (2048, 8000), dtype),
+        ParameterSpec("w.weight_scale", (64, 16000), "float16"),
+    ]
     tracemalloc.start()
     try:
-        plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, group_size=32)
+        plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, {"w": WeightQuantization(4, 32)})
         write_weights(plan, lay_out(plan.parameters), tmp_path / "out")
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -299,9 +303,9 @@ def test_int4_of_a_tensor_in_many_blocks(tmp_path: Path, monkeypatch: pytest.Mon
     values = np.random.default_rng(0).integers(-7, 8, (14, 5)).astype(np.float32)
     values[:, 0] = 7  # every scale is 1
     values[:, 4] = 7
-    save_file({"w": values}, tmp_path / "model.safetensors")
-    specs = [ParameterSpec("w", (5, 7), "uint8"), ParameterSpec("w_scale", (2, 14), "float32")]
-    plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, group_size=4)
+    save_file({"w.weight": values}, tmp_path / "model.safetensors")
+    specs = [ParameterSpec("w.weight", (5, 7), "uint8"), ParameterSpec("w.weight_scale", (2, 14), "float32")]
+    plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, {"w": WeightQuantization(4, 4)})
     (_, weight), (_, scale) = [(spec, [*blocks]) for spec, blocks in plan.values()]
     codes = np.stack([weight[0] % 16, weight[0] // 16], axis=-1).reshape(5, 14)
     np.testing.assert_array_equal(codes - 8.0, values.T)
@@ -309,15 +313,13 @@ def test_int4_of_a_tensor_in_many_blocks(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_int4_with_an_odd_vocabulary_names_the_tensor(tied: bool, tmp_path: Path) -> None:
+def test_int4_with_an_odd_vocabulary_names_the_layer(tied: bool, tmp_path: Path) -> None:
     config = tiny_config(vocab_size=51, tie_word_embeddings=tied)
     write_checkpoint(tmp_path, config, random_tensors(config))
-    name = "model.embed_tokens.weight" if tied else "lm_head.weight"
     with pytest.raises(ExportError) as caught:
         export_bundle(tmp_path, tmp_path / "bundle", ExportOptions(quant="a16w4"))
     assert str(caught.value) == (
-        f"{tmp_path / 'model.safetensors'}: tensor {name} has 51 rows, and --quant a16w4 needs an even"
-        " number; use a16w8"
+        f"{tmp_path}: lm_head has 51 outputs, and int4 weights need an even number; use int8 (a16w8)"
     )
     assert not (tmp_path / "bundle").exists()
 
@@ -325,10 +327,12 @@ def test_int4_with_an_odd_vocabulary_names_the_tensor(tied: bool, tmp_path: Path
 def test_int4_weight_that_no_scale_fits_is_named(tmp_path: Path) -> None:
     values = np.ones((4, 6), np.float32)
     values[3, 5] = 1e6
-    save_file({"w": values}, tmp_path / "model.safetensors")
-    specs = [ParameterSpec("w", (6, 2), "uint8"), ParameterSpec("w_scale", (2, 4), "float16")]
-    plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, group_size=4)
-    with pytest.raises(ExportError, match="tensor w cannot be quantized: row 3: scale does not fit float16"):
+    save_file({"w.weight": values}, tmp_path / "model.safetensors")
+    specs = [ParameterSpec("w.weight", (6, 2), "uint8"), ParameterSpec("w.weight_scale", (2, 4), "float16")]
+    plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, {"w": WeightQuantization(4, 4)})
+    with pytest.raises(
+        ExportError, match=r"tensor w\.weight cannot be quantized: row 3: scale does not fit float16"
+    ):
         write_weights(plan, lay_out(plan.parameters), tmp_path / "out")
 
 
