@@ -57,6 +57,9 @@ DTYPE = {
     "MLLM_DTYPE_UINT64": 13,
 }
 
+TOKEN_KIND = {"MLLM_TOKEN_TEXT": 0, "MLLM_TOKEN_BYTE": 1, "MLLM_TOKEN_SPECIAL": 2}
+ENCODE_FLAGS = {"MLLM_ENCODE_ADD_SPECIAL": 1, "MLLM_ENCODE_PARSE_SPECIAL": 2}
+
 _EXCEPTION: dict[int, type[errors.MindirLLMError]] = {
     STATUS["MLLM_ERROR_INVALID_ARGUMENT"]: errors.InvalidArgumentError,
     STATUS["MLLM_ERROR_IO"]: errors.BundleError,
@@ -136,6 +139,30 @@ class MachineSpeed(ctypes.Structure):
     _fields_ = (("read_bandwidth", c_double), ("int8_macs", c_double), ("matrix_macs", c_double))
 
 
+class TokenizerInfo(ctypes.Structure):
+    """mllm_tokenizer_info"""
+
+    _fields_ = (
+        ("vocab_size", c_int32),
+        ("bos_token_id", c_int32),
+        ("eos_token_id", c_int32),
+        ("add_bos_token", c_int32),
+        ("add_eos_token", c_int32),
+    )
+
+
+class Token(ctypes.Structure):
+    """mllm_token"""
+
+    _fields_ = (
+        ("kind", ctypes.c_int),
+        ("piece", c_char_p),
+        ("piece_bytes", c_size_t),
+        ("text", c_char_p),
+        ("text_bytes", c_size_t),
+    )
+
+
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "mllm_tensor": Tensor,
     "mllm_model_options": ModelOptions,
@@ -143,6 +170,8 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "mllm_segment": Segment,
     "mllm_sampling_params": SamplingParams,
     "mllm_machine_speed": MachineSpeed,
+    "mllm_tokenizer_info": TokenizerInfo,
+    "mllm_token": Token,
 }
 
 # Handles are opaque pointers. _CHECK stands for the result type of functions that return mllm_status.
@@ -183,6 +212,24 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (_HANDLE, POINTER(c_float), POINTER(c_int32), c_size_t, POINTER(c_int32), POINTER(c_float)),
     ),
     "mllm_top_logprobs": (_CHECK, (POINTER(c_float), c_int32, c_int32, POINTER(c_int32), POINTER(c_float))),
+    "mllm_tokenizer_open": (_CHECK, (c_char_p, POINTER(_HANDLE))),
+    "mllm_tokenizer_close": (None, (_HANDLE,)),
+    "mllm_tokenizer_get_info": (_CHECK, (_HANDLE, POINTER(TokenizerInfo))),
+    "mllm_tokenizer_stop_tokens": (_CHECK, (_HANDLE, POINTER(POINTER(c_int32)), POINTER(c_size_t))),
+    "mllm_tokenizer_encode": (
+        _CHECK,
+        (_HANDLE, c_char_p, c_size_t, c_uint32, POINTER(POINTER(c_int32)), POINTER(c_size_t)),
+    ),
+    "mllm_tokenizer_decode": (
+        _CHECK,
+        (_HANDLE, POINTER(c_int32), c_size_t, c_int32, POINTER(c_char_p), POINTER(c_size_t)),
+    ),
+    "mllm_tokenizer_token": (_CHECK, (_HANDLE, c_int32, POINTER(Token))),
+    "mllm_tokenizer_find": (_CHECK, (_HANDLE, c_char_p, c_size_t, POINTER(c_int32))),
+    "mllm_decoder_create": (_CHECK, (_HANDLE, c_int32, POINTER(_HANDLE))),
+    "mllm_decoder_close": (None, (_HANDLE,)),
+    "mllm_decoder_push": (_CHECK, (_HANDLE, c_int32, POINTER(c_char_p), POINTER(c_size_t))),
+    "mllm_decoder_flush": (_CHECK, (_HANDLE, POINTER(c_char_p), POINTER(c_size_t))),
 }
 
 

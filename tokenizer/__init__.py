@@ -11,12 +11,21 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .base import TextDecoder, Tokenizer
 from .config import SENTENCEPIECE, TokenizerConfig
 from .errors import TokenizerError
 from .sentencepiece_tokenizer import SentencePieceTokenizer
 from .stream_decoder import StreamDecoder
 
-__all__ = ["SentencePieceTokenizer", "StreamDecoder", "TokenizerConfig", "TokenizerError", "load_tokenizer"]
+__all__ = [
+    "SentencePieceTokenizer",
+    "StreamDecoder",
+    "TextDecoder",
+    "Tokenizer",
+    "TokenizerConfig",
+    "TokenizerError",
+    "load_tokenizer",
+]
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> SentencePieceTokenizer:

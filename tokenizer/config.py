@@ -159,6 +159,11 @@ def _warn_of_added_tokens(directory: Path, settings: dict[str, Any], vocab_size:
             )
 
 
+def read_chat_template(directory: Path) -> str | None:
+    """The chat template of a checkpoint folder."""
+    return _chat_template(directory, _read_json(directory / "tokenizer_config.json"))
+
+
 def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
     file = directory / "chat_template.jinja"
     if file.is_file():

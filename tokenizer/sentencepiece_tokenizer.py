@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .chat_template import render_chat_template
+from .base import Tokenizer, utf8
 from .config import TokenizerConfig
 from .errors import TokenizerError
 from .stream_decoder import SPACE, Piece, PieceKind, StreamDecoder
@@ -35,11 +35,14 @@ def load_processor(model_file: Path) -> Any:
     return processor
 
 
-class SentencePieceTokenizer:
-    """Encodes and decodes; called like a Hugging Face tokenizer it returns {"input_ids": …}."""
+class SentencePieceTokenizer(Tokenizer):
+    """Encodes and decodes with the sentencepiece package."""
 
     def __init__(self, model_file: Path, config: TokenizerConfig) -> None:
         self.config = config
+        self.chat_template = config.chat_template
+        self.bos_token_id, self.eos_token_id = config.bos_token_id, config.eos_token_id
+        self.stop_token_ids = config.stop_token_ids
         self._processor = load_processor(model_file)
         self.vocab_size: int = self._processor.vocab_size()
         for name, index in (("bos_token_id", config.bos_token_id), ("eos_token_id", config.eos_token_id)):
@@ -64,24 +67,8 @@ class SentencePieceTokenizer:
     # -- vocabulary
 
     @property
-    def bos_token_id(self) -> int | None:
-        return self.config.bos_token_id
-
-    @property
-    def eos_token_id(self) -> int | None:
-        return self.config.eos_token_id
-
-    @property
-    def stop_token_ids(self) -> tuple[int, ...]:
-        """Ids that end a generation."""
-        return self.config.stop_token_ids
-
-    @property
     def all_special_ids(self) -> list[int]:
         return sorted(self._special_ids)
-
-    def __len__(self) -> int:
-        return self.vocab_size
 
     def piece(self, token_id: int) -> Piece:
         """The vocabulary entry of an id; TokenizerError outside [0, vocab_size)."""
@@ -100,8 +87,10 @@ class SentencePieceTokenizer:
         self._pieces[token_id] = piece
         return piece
 
+    def spelling(self, token_id: int) -> str:
+        return self.piece(token_id).text
+
     def token_text(self, token_id: int) -> str:
-        """How one token looks on its own, blanks kept; a byte piece that is no character reads <0xE4>."""
         piece = self.piece(token_id)
         if piece.kind is PieceKind.BYTE:
             return chr(piece.byte) if piece.byte < 0x80 else piece.text
@@ -110,18 +99,7 @@ class SentencePieceTokenizer:
     # -- text to ids
 
     def encode(self, text: str, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
-        """Token ids of `text`.
-
-        add_special_tokens: put the begin (and end) token where the model wants them. parse_special: the
-        spellings of special tokens (`</s>`) mean those tokens, as in Hugging Face; pass False for text that
-        is not trusted.
-        """
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise TokenizerError(
-                f"text is not valid Unicode: lone surrogate {text[error.start]!r} at index {error.start}"
-            ) from None
+        utf8(text)
         ids: list[int] = []
         if self._special_pattern is not None and parse_special:
             # Each stretch of text is encoded for itself, as the original Llama code and MindFormers do.
@@ -139,59 +117,14 @@ class SentencePieceTokenizer:
                 ids.append(self.config.eos_token_id)
         return ids
 
-    def __call__(self, text: str | Sequence[str], add_special_tokens: bool = True) -> dict[str, Any]:
-        """{"input_ids", "attention_mask"}: lists of ints for one text, lists of such lists for several."""
-        if isinstance(text, str):
-            ids = self.encode(text, add_special_tokens)
-            return {"input_ids": ids, "attention_mask": [1] * len(ids)}
-        rows = [self.encode(one, add_special_tokens) for one in text]
-        return {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]}
-
     # -- ids to text
 
     def decode(self, token_ids: Iterable[int], skip_special_tokens: bool = False) -> str:
-        """The text of ids (any iterable of ints, numpy arrays included). Special tokens show unless skipped:
-        [1, 306] reads "<s>I"."""
         decoder = self.stream_decoder(skip_special_tokens)
         return "".join([decoder.push(int(token_id)) for token_id in token_ids]) + decoder.flush()
 
     def stream_decoder(self, skip_special_tokens: bool = True) -> StreamDecoder:
-        """A decoder to feed id by id; its parts put together equal `decode` of all ids."""
         return StreamDecoder(self, skip_special_tokens)
-
-    # -- chat
-
-    def apply_chat_template(
-        self,
-        conversation: Sequence[Mapping[str, Any]],
-        chat_template: str | None = None,
-        add_generation_prompt: bool = False,
-        tokenize: bool = True,
-        tools: Sequence[Any] | None = None,
-        documents: Sequence[Any] | None = None,
-        **variables: Any,
-    ) -> str | list[int]:
-        """The prompt of a conversation [{"role", "content"}, …] as token ids, or as text with tokenize=False.
-
-        Further keywords are variables of the template. No begin token is added: the template writes its own.
-        """
-        template = chat_template if chat_template is not None else self.config.chat_template
-        if template is None:
-            raise TokenizerError("this tokenizer has no chat template; pass chat_template=")
-        named: dict[str, Any] = {}
-        for name, index in (("bos_token", self.bos_token_id), ("eos_token", self.eos_token_id)):
-            if index is not None:
-                named[name] = self._processor.id_to_piece(index)
-        text = render_chat_template(
-            template,
-            conversation,
-            tools=tools,
-            documents=documents,
-            add_generation_prompt=add_generation_prompt,
-            **named,
-            **variables,
-        )
-        return self.encode(text, add_special_tokens=False) if tokenize else text
 
     # -- inside
 

@@ -224,6 +224,7 @@ READ = [
     "model.head_dim",
     "quantization",
     "quantization.scheme",
+    "tokenizer",
     "files",
     "files.decode.mindir",
     "files.decode.mindir.size",

@@ -16,7 +16,15 @@ HEADER = Path(__file__).parents[2] / "runtime" / "engine" / "include" / "mindir_
 CODE = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize(("enum", "twin"), [("mllm_status", _native.STATUS), ("mllm_dtype", _native.DTYPE)])
+@pytest.mark.parametrize(
+    ("enum", "twin"),
+    [
+        ("mllm_status", _native.STATUS),
+        ("mllm_dtype", _native.DTYPE),
+        ("mllm_token_kind", _native.TOKEN_KIND),
+        ("mllm_encode_flags", _native.ENCODE_FLAGS),
+    ],
+)
 def test_enums(enum: str, twin: dict[str, int]) -> None:
     body = re.search(rf"typedef enum {enum} \{{(.*?)\}} {enum};", CODE, re.DOTALL)
     assert body is not None
@@ -34,8 +42,10 @@ BASE = {
     "int64_t": ctypes.c_int64,
     "uint64_t": ctypes.c_uint64,
     "size_t": ctypes.c_size_t,
+    "double": ctypes.c_double,
     "float": ctypes.c_float,
     "mllm_dtype": ctypes.c_int,
+    "mllm_token_kind": ctypes.c_int,
     "mllm_status": _native._CHECK,
 }
 HANDLES = re.findall(r"typedef struct (\w+) \1;", CODE)

@@ -6,6 +6,8 @@
 
 int main(void) {
   mllm_graph* graph = NULL;
+  mllm_tokenizer* tokenizer = NULL;
+  mllm_decoder* decoder = NULL;
   mllm_sampling_params params;
   mllm_sampling_params_init(&params);
   if (mllm_abi_version() != MLLM_ABI_VERSION) return 1;
@@ -13,6 +15,10 @@ int main(void) {
   if (mllm_graph_open("/nonexistent/graph.mindir", 1, &graph) != MLLM_ERROR_IO || graph) return 3;
   if (!strstr(mllm_last_error(), "graph.mindir")) return 4;
   if (mllm_graph_open(NULL, 1, &graph) != MLLM_ERROR_INVALID_ARGUMENT) return 5;
+  if (mllm_tokenizer_open("/nonexistent/tokenizer.model", &tokenizer) != MLLM_ERROR_IO || tokenizer) return 6;
+  if (mllm_decoder_create(NULL, 1, &decoder) != MLLM_ERROR_INVALID_ARGUMENT || decoder) return 7;
+  mllm_tokenizer_close(NULL);
+  mllm_decoder_close(NULL);
   mllm_graph_close(NULL);
   mllm_model_close(NULL);
   mllm_session_close(NULL);

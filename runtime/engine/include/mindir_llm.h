@@ -200,6 +200,73 @@ MLLM_API mllm_status mllm_sampler_sample(mllm_sampler* sampler, const float* log
 MLLM_API mllm_status mllm_top_logprobs(const float* logits, int32_t vocab_size, int32_t n, int32_t* tokens,
                                        float* logprobs);
 
+/* ---- Tokenizer: text to token ids and back
+ * ------------------------------------------------------------------------ */
+
+typedef struct mllm_tokenizer mllm_tokenizer;
+
+typedef struct mllm_tokenizer_info {
+  int32_t vocab_size;    /* ids are below it */
+  int32_t bos_token_id;  /* -1: there is none */
+  int32_t eos_token_id;  /* -1: there is none */
+  int32_t add_bos_token; /* non-zero: encoding with MLLM_ENCODE_ADD_SPECIAL puts it first */
+  int32_t add_eos_token; /* … puts it last */
+} mllm_tokenizer_info;
+
+typedef enum mllm_token_kind {
+  MLLM_TOKEN_TEXT = 0,
+  MLLM_TOKEN_BYTE = 1,   /* byte fallback: one byte of a character */
+  MLLM_TOKEN_SPECIAL = 2 /* a marker such as <s>, not text */
+} mllm_token_kind;
+
+/* One entry of the vocabulary. piece is its spelling in the tokenizer's file, text what it adds to a text
+ * (not always whole characters); neither ends with a NUL. */
+typedef struct mllm_token {
+  mllm_token_kind kind;
+  const char* piece;
+  size_t piece_bytes;
+  const char* text;
+  size_t text_bytes;
+} mllm_token;
+
+typedef enum mllm_encode_flags {
+  MLLM_ENCODE_ADD_SPECIAL = 1,  /* put the begin and end token where the model wants them */
+  MLLM_ENCODE_PARSE_SPECIAL = 2 /* the spelling of a special token means that token; leave it out for text
+                                   that is not trusted */
+} mllm_encode_flags;
+
+/* path: a bundle, a checkpoint's folder, or a file: tokenizer.json, or a tokenizer.model of SentencePiece or
+ * of tiktoken ranks. */
+MLLM_API mllm_status mllm_tokenizer_open(const char* path, mllm_tokenizer** tokenizer);
+MLLM_API void mllm_tokenizer_close(mllm_tokenizer* tokenizer);
+MLLM_API mllm_status mllm_tokenizer_get_info(const mllm_tokenizer* tokenizer, mllm_tokenizer_info* info);
+/* Ids that end a generation. */
+MLLM_API mllm_status mllm_tokenizer_stop_tokens(const mllm_tokenizer* tokenizer, const int32_t** ids,
+                                                size_t* n_ids);
+/* Bytes of the text that are no UTF-8 count as U+FFFD. flags: mllm_encode_flags, added up. */
+MLLM_API mllm_status mllm_tokenizer_encode(mllm_tokenizer* tokenizer, const char* text, size_t text_bytes,
+                                           uint32_t flags, const int32_t** ids, size_t* n_ids);
+/* UTF-8, always whole characters; a NUL follows the text. skip_special: leave out special tokens. */
+MLLM_API mllm_status mllm_tokenizer_decode(mllm_tokenizer* tokenizer, const int32_t* ids, size_t n_ids,
+                                           int32_t skip_special, const char** text, size_t* text_bytes);
+MLLM_API mllm_status mllm_tokenizer_token(mllm_tokenizer* tokenizer, int32_t id, mllm_token* token);
+/* The id with this spelling, -1 where there is none. */
+MLLM_API mllm_status mllm_tokenizer_find(const mllm_tokenizer* tokenizer, const char* piece,
+                                         size_t piece_bytes, int32_t* id);
+
+/* Decodes id by id: the parts put together, flush included, are what mllm_tokenizer_decode gives. A part
+ * never ends within a character. The tokenizer must outlive it; decoders of one tokenizer may be used by
+ * different threads at the same time, and beside calls of the tokenizer itself. */
+typedef struct mllm_decoder mllm_decoder;
+
+MLLM_API mllm_status mllm_decoder_create(const mllm_tokenizer* tokenizer, int32_t skip_special,
+                                         mllm_decoder** decoder);
+MLLM_API void mllm_decoder_close(mllm_decoder* decoder);
+MLLM_API mllm_status mllm_decoder_push(mllm_decoder* decoder, int32_t id, const char** text,
+                                       size_t* text_bytes);
+/* What is left of an unfinished character, as U+FFFD. The next push starts a new text. */
+MLLM_API mllm_status mllm_decoder_flush(mllm_decoder* decoder, const char** text, size_t* text_bytes);
+
 #ifdef __cplusplus
 }
 #endif

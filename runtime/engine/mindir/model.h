@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "mindir/wire.h"
+#include "base/wire.h"
 
 namespace mllm::mindir {
 

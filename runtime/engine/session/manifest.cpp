@@ -68,6 +68,33 @@ std::vector<BundleFile> read_files(const Json& json) {
   return files;
 }
 
+bool is_listed(const std::vector<BundleFile>& files, const std::string& name) {
+  return std::ranges::find(files, name, &BundleFile::name) != files.end();
+}
+
+std::optional<BundleTokenizer> read_tokenizer(const Json& json, const Manifest& m) {
+  if (json.is_null()) return std::nullopt;
+  BundleTokenizer t;
+  t.kind = choice(json.at("kind"), {kSentencePiece, kTokenizerJson, kVocabAndMerges, kTiktoken});
+  for (const Json& name : json.at("files").array()) {
+    if (!is_listed(m.files, name.string())) name.fail("\"" + name.string() + "\" is not listed under files");
+    t.files.push_back(name.string());
+  }
+  if (t.files.empty()) json.at("files").fail("names no file");
+  const auto id = [&](const Json& value, int64_t lowest) {
+    return static_cast<int32_t>(value.integer(lowest, m.vocab_size - 1));
+  };
+  t.add_bos_token = json.at("add_bos_token").boolean();
+  t.add_eos_token = json.at("add_eos_token").boolean();
+  t.bos_token_id = id(json.at("bos_token_id"), -1);
+  t.eos_token_id = id(json.at("eos_token_id"), -1);
+  if (t.add_bos_token && t.bos_token_id < 0) json.at("add_bos_token").fail("there is no bos_token_id");
+  if (t.add_eos_token && t.eos_token_id < 0) json.at("add_eos_token").fail("there is no eos_token_id");
+  for (const Json& stop : json.at("stop_token_ids").array()) t.stop_token_ids.push_back(id(stop, 0));
+  if (!json.at("chat_template").is_null()) t.chat_template = json.at("chat_template").string();
+  return t;
+}
+
 }  // namespace
 
 Manifest Manifest::read(const std::string& bundle) {
@@ -111,10 +138,11 @@ Manifest Manifest::read(const std::string& bundle) {
   m.files = read_files(json.at("files"));
   for (const char* which : {"prefill", "decode"}) {
     const Json& name = graphs.at(which);
-    if (std::ranges::find(m.files, name.string(), &BundleFile::name) == m.files.end()) {
+    if (!is_listed(m.files, name.string())) {
       name.fail("\"" + name.string() + "\" is not listed under files");
     }
   }
+  m.tokenizer = read_tokenizer(json.at("tokenizer"), m);
   return m;
 }
 

@@ -3,6 +3,7 @@
 #define MINDIR_LLM_SESSION_MANIFEST_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,23 @@ struct BundleFile {
   std::string name;  // relative to the bundle, stays inside it
   uint64_t size = 0;
   std::string sha256;
+};
+
+// The kinds of tokenizer, as manifest.json names them.
+inline constexpr const char* kSentencePiece = "sentencepiece";   // tokenizer.model
+inline constexpr const char* kTokenizerJson = "tokenizer.json";  // that file
+inline constexpr const char* kVocabAndMerges = "vocab+merges";   // vocab.json, merges.txt
+inline constexpr const char* kTiktoken = "tiktoken";             // tokenizer.model: ranks
+
+struct BundleTokenizer {
+  std::string kind;
+  std::vector<std::string> files;  // listed in the manifest's `files`
+  bool add_bos_token = false;
+  bool add_eos_token = false;
+  int32_t bos_token_id = -1;  // -1: none
+  int32_t eos_token_id = -1;
+  std::vector<int32_t> stop_token_ids;
+  std::optional<std::string> chat_template;
 };
 
 struct Manifest {
@@ -40,6 +58,7 @@ struct Manifest {
   std::vector<std::string> inputs;  // as the graphs must have them
   std::vector<std::string> outputs;
   std::vector<BundleFile> files;
+  std::optional<BundleTokenizer> tokenizer;
 
   TensorType cache_type() const { return {kv_dtype, {batch_size, num_kv_heads, max_seq_len, head_dim}}; }
 };

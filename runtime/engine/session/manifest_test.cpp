@@ -75,6 +75,8 @@ TEST(wrong_fields_are_named) {
       {"00000001\"", "0000000Z\"", "sha256"},
       {"\"sha256\": \"0000", "\"sha256\": \"", "sha256"},
       {"\"tokenizer\": null,", "\"tokenizer\": null", "manifest.json"},
+      {"\"tokenizer\": null,", "", "tokenizer: missing"},
+      {"\"tokenizer\": null,", "\"tokenizer\": {},", "tokenizer.kind"},
   };
   for (const auto& c : cases) {
     try {
@@ -87,6 +89,47 @@ TEST(wrong_fields_are_named) {
           message.find('\n') != std::string::npos) {
         mllm::testing::report(__FILE__, __LINE__, message + " should name " + c.named);
       }
+    }
+  }
+}
+
+const std::string kTokenizer = R"({"kind": "sentencepiece", "files": ["decode.mindir"], "add_bos_token": true,
+  "add_eos_token": false, "bos_token_id": 1, "eos_token_id": -1, "stop_token_ids": [2, 49], "chat_template": "x"})";
+
+TEST(reads_the_tokenizer) {
+  CHECK(!read(kGood).tokenizer.has_value());
+  const auto t = read(replaced(kGood, "null", kTokenizer)).tokenizer;
+  CHECK_EQ(t->kind, std::string("sentencepiece"));
+  CHECK_EQ(t->files.size(), 1u);
+  CHECK(t->add_bos_token && !t->add_eos_token);
+  CHECK_EQ(t->bos_token_id, 1);
+  CHECK_EQ(t->eos_token_id, -1);
+  CHECK(t->stop_token_ids == (std::vector<int32_t>{2, 49}));
+  CHECK(t->chat_template == "x");
+}
+
+TEST(wrong_fields_of_the_tokenizer_are_named) {
+  const struct {
+    const char *from, *to, *named;
+  } cases[] = {
+      {"\"sentencepiece\"", "\"wordpiece\"", "tokenizer.kind"},
+      {"[\"decode.mindir\"]", "[]", "tokenizer.files"},
+      {"[\"decode.mindir\"]", "[\"../x\"]", "tokenizer.files[0]"},
+      {"\"add_bos_token\": true", "\"add_bos_token\": 1", "tokenizer.add_bos_token"},
+      {"\"add_eos_token\": false", "\"add_eos_token\": true", "no eos_token_id"},
+      {"\"bos_token_id\": 1", "\"bos_token_id\": 50", "tokenizer.bos_token_id"},
+      {"\"eos_token_id\": -1", "\"eos_token_id\": -2", "tokenizer.eos_token_id"},
+      {"[2, 49]", "[2, 50]", "tokenizer.stop_token_ids[1]"},
+      {"[2, 49]", "[-1]", "tokenizer.stop_token_ids[0]"},
+      {"\"x\"", "3", "tokenizer.chat_template"},
+  };
+  for (const auto& c : cases) {
+    try {
+      read(replaced(kGood, "null", replaced(kTokenizer, c.from, c.to)));
+      mllm::testing::report(__FILE__, __LINE__, std::string("accepted ") + c.to);
+    } catch (const Error& e) {
+      CHECK_EQ(e.status(), MLLM_ERROR_FORMAT);
+      CHECK(std::string(e.what()).find(c.named) != std::string::npos);
     }
   }
 }

@@ -1,6 +1,6 @@
 // Protobuf wire format, read in place: https://protobuf.dev/programming-guides/encoding/
-#ifndef MINDIR_LLM_MINDIR_WIRE_H_
-#define MINDIR_LLM_MINDIR_WIRE_H_
+#ifndef MINDIR_LLM_BASE_WIRE_H_
+#define MINDIR_LLM_BASE_WIRE_H_
 
 #include <bit>
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 #include "base/error.h"
 
-namespace mllm::mindir {
+namespace mllm {
 
 using Bytes = std::span<const uint8_t>;
 
@@ -26,7 +26,9 @@ struct Field {
 // Walks the fields of one message. Every length is checked against the bytes that are there.
 class WireReader {
  public:
-  WireReader(Bytes bytes, std::string_view file) : bytes_(bytes), file_(file) {}
+  // `what` the file should be, for messages.
+  WireReader(Bytes bytes, std::string_view file, std::string_view what = "a MindIR file")
+      : bytes_(bytes), file_(file), what_(what) {}
 
   bool next(Field& field) {
     if (position_ == bytes_.size()) return false;
@@ -60,7 +62,7 @@ class WireReader {
   }
 
   [[noreturn]] void corrupt(const char* why) const {
-    fail_format(std::string(file_) + ": not a MindIR file or corrupt: " + why + " (near byte " +
+    fail_format(std::string(file_) + ": not " + std::string(what_) + " or corrupt: " + why + " (near byte " +
                 std::to_string(position_) + " of a message of " + std::to_string(bytes_.size()) + ")");
   }
 
@@ -88,9 +90,10 @@ class WireReader {
  private:
   Bytes bytes_;
   std::string_view file_;
+  std::string_view what_;
   size_t position_ = 0;
 };
 
-}  // namespace mllm::mindir
+}  // namespace mllm
 
-#endif  // MINDIR_LLM_MINDIR_WIRE_H_
+#endif  // MINDIR_LLM_BASE_WIRE_H_
