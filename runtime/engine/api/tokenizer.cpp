@@ -16,6 +16,7 @@ struct mllm_tokenizer {
   std::unique_ptr<mllm::text::Tokenizer> tokenizer;
   std::vector<int32_t> ids;  // of the last encode
   std::string text;          // of the last decode or token
+  std::string piece;         // of the last token
 };
 
 struct mllm_decoder {
@@ -32,7 +33,7 @@ mllm_status mllm_tokenizer_open(const char* path, mllm_tokenizer** tokenizer) {
     require(path, "path");
     require(tokenizer, "tokenizer");
     *tokenizer = nullptr;
-    *tokenizer = new mllm_tokenizer{mllm::text::open_tokenizer(path), {}, {}};
+    *tokenizer = new mllm_tokenizer{mllm::text::open_tokenizer(path), {}, {}, {}};
   });
 }
 
@@ -99,12 +100,12 @@ mllm_status mllm_tokenizer_token(mllm_tokenizer* tokenizer, int32_t id, mllm_tok
     require(tokenizer, "tokenizer");
     require(token, "token");
     const mllm::text::Tokenizer& t = *tokenizer->tokenizer;
-    const std::string_view piece = t.piece(id);
+    tokenizer->piece = t.piece(id);
     tokenizer->text = t.bytes(id);
     // The C enumeration has the same order.
     *token = {.kind = static_cast<mllm_token_kind>(t.kind(id)),
-              .piece = piece.data(),
-              .piece_bytes = piece.size(),
+              .piece = tokenizer->piece.c_str(),
+              .piece_bytes = tokenizer->piece.size(),
               .text = tokenizer->text.c_str(),
               .text_bytes = tokenizer->text.size()};
   });

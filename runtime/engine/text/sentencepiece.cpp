@@ -94,7 +94,7 @@ class SentencePieceTokenizer : public Tokenizer {
     }
   }
 
-  std::string_view piece_of(int32_t id) const override { return vocabulary_[id].text; }
+  std::string piece_of(int32_t id) const override { return vocabulary_[id].text; }
 
   std::string bytes_of(int32_t id) const override {
     const std::string& text = vocabulary_[id].text;
@@ -137,7 +137,7 @@ class SentencePieceTokenizer : public Tokenizer {
     if (!spellings_) {
       std::vector<Trie::Key> keys;
       for (int32_t id = 0; id < vocab_size_; ++id) {
-        if (kind(id) == TokenKind::Special) keys.emplace_back(piece_of(id), id);
+        if (kind(id) == TokenKind::Special) keys.emplace_back(vocabulary_[id].text, id);
       }
       spellings_ = std::make_unique<Trie>(std::move(keys));
     }

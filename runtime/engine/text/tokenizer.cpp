@@ -49,13 +49,13 @@ TokenKind Tokenizer::kind(int32_t id) const {
   return kind_of(id);
 }
 
-std::string_view Tokenizer::piece(int32_t id) const {
+std::string Tokenizer::piece(int32_t id) const {
   check(id);
   return piece_of(id);
 }
 
 std::string Tokenizer::bytes(int32_t id) const {
-  return kind(id) == TokenKind::Special ? std::string(piece_of(id)) : bytes_of(id);
+  return kind(id) == TokenKind::Special ? piece_of(id) : bytes_of(id);
 }
 
 }  // namespace mllm::text

@@ -59,8 +59,8 @@ class Tokenizer {
 
   // These throw INVALID_ARGUMENT for an id outside the vocabulary. An id that no token has is "", Special.
   TokenKind kind(int32_t id) const;
-  std::string_view piece(int32_t id) const;  // as the vocabulary spells it
-  std::string bytes(int32_t id) const;       // what it adds to a text; a special token: its spelling
+  std::string piece(int32_t id) const;  // as the vocabulary spells it
+  std::string bytes(int32_t id) const;  // what it adds to a text; a special token: its spelling
   // The id with this spelling, or -1.
   virtual int32_t find(std::string_view piece) const = 0;
 
@@ -70,7 +70,7 @@ class Tokenizer {
   virtual void encode_text(std::string_view text, bool parse_special, std::vector<int32_t>& ids) = 0;
   // For ids below vocab_size_.
   virtual TokenKind kind_of(int32_t id) const = 0;
-  virtual std::string_view piece_of(int32_t id) const = 0;
+  virtual std::string piece_of(int32_t id) const = 0;
   virtual std::string bytes_of(int32_t id) const = 0;
 
   int32_t vocab_size_ = 0;
