@@ -21,8 +21,9 @@ bool has_type(const Value& value, const char* name, const Dims& dims) {
 }
 
 bool is_cache_type(const TensorType& type, int64_t batch) {
-  return (type.dtype == DType::Float32 || type.dtype == DType::Float16) && type.dims.size() == 4 &&
-         type.dims[0] == batch && std::ranges::all_of(type.dims, [](int64_t d) { return d >= 1; });
+  return (type.dtype == DType::Float32 || type.dtype == DType::Float16 || type.dtype == DType::Int8) &&
+         type.dims.size() == 4 && type.dims[0] == batch &&
+         std::ranges::all_of(type.dims, [](int64_t d) { return d >= 1; });
 }
 
 // Kernels read elements through pointers of their type.
@@ -32,8 +33,8 @@ bool is_aligned(const Tensor& tensor) {
 
 const std::vector<std::span<const NamedRule>>& families() {
   static const std::vector<std::span<const NamedRule>> all = {
-      shape_rules(), index_rules(),  int4_rules(),  int8_rules(),      linear_rules(),
-      norm_rules(),  rotary_rules(), cache_rules(), attention_rules(), activation_rules(),
+      shape_rules(),  index_rules(), int4_rules(),       int8_rules(),      linear_rules(),     norm_rules(),
+      rotary_rules(), cache_rules(), int8_cache_rules(), attention_rules(), activation_rules(),
   };
   return all;
 }
@@ -77,7 +78,7 @@ bool Fuser::start(const Graph& graph) {
   state(graph.inputs[2], IndexVector{1, 0, zeros});
   for (size_t i = kFirstCache; i < graph.inputs.size(); ++i) {
     if (!is_cache_type(graph.value(graph.inputs[i]).type, batch)) return false;
-    state(graph.inputs[i], Cache{i - kFirstCache, kNoValue, 1});
+    state(graph.inputs[i], Cache{i - kFirstCache, kNoValue, 1, kNoValue});
     cache_inputs_.push_back(graph.inputs[i]);
   }
   written_.assign(cache_inputs_.size(), false);
@@ -326,15 +327,26 @@ Rows Fuser::rotary(const Rows& x, ValueId cos, ValueId sin, const std::string& n
   return y;
 }
 
-Cache Fuser::write_cache(size_t index, const Rows& rows, const std::string& name) {
+Cache Fuser::write_cache(size_t index, const CacheContent& content, const std::string& name) {
   written_[index] = true;
-  return {index, emit("fused.CacheWrite", name, {keep(cache_inputs_[index]), rows.value}, {}), 1};
+  std::vector<ValueId> inputs = {keep(cache_inputs_[index]), content.rows.value};
+  if (content.kind == CacheContent::Kind::ChannelCodes) inputs.push_back(keep(content.scale));
+  const char* op = content.kind == CacheContent::Kind::RowScales ? "fused.CacheScale" : "fused.CacheWrite";
+  return {index, emit(op, name, std::move(inputs), {}), 1, kNoValue};
+}
+
+Cache Fuser::scaled_cache(const Cache& cache, ValueId channels) {
+  Cache y = cache;
+  y.scale = keep(channels);
+  return y;
 }
 
 Rows Fuser::attention(const Rows& q, const Cache& keys, const Cache& values, double scale,
                       const std::string& name) {
   Rows y = q;
-  y.value = emit("fused.Attention", name, {q.value, keys.value, values.value}, {{"scale", Literal{scale}}});
+  std::vector<ValueId> inputs = {q.value, keys.value, values.value};
+  if (keys.scale != kNoValue) inputs.insert(inputs.end(), {keys.scale, values.scale});
+  y.value = emit("fused.Attention", name, std::move(inputs), {{"scale", Literal{scale}}});
   return y;
 }
 

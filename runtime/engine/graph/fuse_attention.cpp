@@ -15,10 +15,15 @@ bool mask_bias(Fuser& f, const Node& node) {
   return true;
 }
 
+// After this call's rows were written; and integers times a scale.
+bool is_readable(const Fuser& f, const Cache& cache) {
+  return cache.value != kNoValue && (f.cache_dtype(cache.index) == DType::Int8) == (cache.scale != kNoValue);
+}
+
 // An updated cache whose heads, repeated, are the heads of q.
 bool serves(const Fuser& f, const Cache& cache, const Rows& q) {
   const Dims& dims = f.cache_dims(cache.index);
-  return cache.value != kNoValue && dims[1] * cache.group == q.heads && q.heads * dims[3] == q.features;
+  return is_readable(f, cache) && dims[1] * cache.group == q.heads && q.heads * dims[3] == q.features;
 }
 
 bool is_repeated_cache(const Fuser& f, ValueId v, const Cache& cache, const Rows& q) {
@@ -86,24 +91,33 @@ bool weighted_values(Fuser& f, const Node& node) {
 
 constexpr int64_t kLayoutBnsd = 1;
 
-// What both primitives have in common; `v` gives the caches' operands.
-bool flash(Fuser& f, const Node& node, ValueId keys_id, ValueId values_id, size_t heads_at, size_t layout_at,
-           size_t scale_at, size_t kv_heads_at) {
+// A cache as operand of a primitive.
+struct CacheOperand {
+  ValueId id = kNoValue;
+  Cache cache;
+};
+
+// Operands of both primitives.
+struct FlashOperands {
+  size_t heads, layout, scale, kv_heads;
+};
+
+// What both primitives have in common.
+bool flash(Fuser& f, const Node& node, const CacheOperand& keys, const CacheOperand& values,
+           const FlashOperands& at) {
   const Rows* q = f.fact<Rows>(node.inputs[0]);
-  const auto* keys = f.fact<Cache>(keys_id);
-  const auto* values = f.fact<Cache>(values_id);
   const auto* mask = f.fact<Comparison>(node.inputs[3]);
-  if (!q || q->last || !has_head_axes(f, node.inputs[0], *q) || !keys || !values || !mask) return false;
-  const Dims& dims = f.cache_dims(keys->index);
-  if (f.dims(keys_id) != dims || f.dims(values_id) != dims || f.cache_dims(values->index) != dims)
+  if (!q || q->last || !has_head_axes(f, node.inputs[0], *q) || !mask) return false;
+  const Dims& dims = f.cache_dims(keys.cache.index);
+  if (f.dims(keys.id) != dims || f.dims(values.id) != dims || f.cache_dims(values.cache.index) != dims)
     return false;
-  if (keys->group != 1 || values->group != 1 || keys->value == kNoValue || values->value == kNoValue)
-    return false;
-  if (f.cache_dtype(keys->index) != f.cache_dtype(values->index)) return false;
-  const auto heads = f.integer(node.inputs[heads_at]);
-  const auto kv_heads = f.integer(node.inputs[kv_heads_at]);
-  const auto scale = f.number(node.inputs[scale_at]);
-  if (heads != q->heads || kv_heads != dims[1] || !scale || f.integer(node.inputs[layout_at]) != kLayoutBnsd)
+  if (keys.cache.group != 1 || values.cache.group != 1) return false;
+  if (!is_readable(f, keys.cache) || !is_readable(f, values.cache)) return false;
+  if (f.cache_dtype(keys.cache.index) != f.cache_dtype(values.cache.index)) return false;
+  const auto heads = f.integer(node.inputs[at.heads]);
+  const auto kv_heads = f.integer(node.inputs[at.kv_heads]);
+  const auto scale = f.number(node.inputs[at.scale]);
+  if (heads != q->heads || kv_heads != dims[1] || !scale || f.integer(node.inputs[at.layout]) != kLayoutBnsd)
     return false;
   if (q->heads % dims[1] != 0 || q->features != q->heads * dims[3]) return false;
   // Set bits are hidden: columns after the token's own position.
@@ -112,7 +126,7 @@ bool flash(Fuser& f, const Node& node, ValueId keys_id, ValueId values_id, size_
     return false;
   }
   if (f.dims(node.inputs[3]) != Dims{f.batch, 1, f.tokens, dims[2]}) return false;
-  f.state(node.outputs[0], f.attention(*q, *keys, *values, *scale, node.name));
+  f.state(node.outputs[0], f.attention(*q, keys.cache, values.cache, *scale, node.name));
   return true;
 }
 
@@ -127,22 +141,41 @@ bool all_none(const Fuser& f, const Node& node, size_t begin, size_t end) {
 bool prompt_flash(Fuser& f, const Node& node) {
   if (node.inputs.size() != 20 || !all_none(f, node, 4, 12) || f.integer(node.inputs[18]) != 0) return false;
   const auto* keys = f.fact<Cache>(node.inputs[1]);
-  if (!keys) return false;
+  const auto* values = f.fact<Cache>(node.inputs[2]);
+  if (!keys || !values) return false;
   // The band of sparse mode 0 must not hide anything.
   const int64_t length = f.cache_dims(keys->index)[2];
   const auto pre = f.integer(node.inputs[14]);
   const auto next = f.integer(node.inputs[15]);
   if (!pre || !next || *pre < length || *next < length) return false;
-  return flash(f, node, node.inputs[1], node.inputs[2], 12, 16, 13, 17);
+  return flash(f, node, {node.inputs[1], *keys}, {node.inputs[2], *values}, {12, 16, 13, 17});
 }
 
-// q, (k), (v), mask, 11 unused, heads, layout, scale, kv heads, block size, inner precise
+// q, (k), (v), mask, 7 unused, scales of the caches, 3 unused, heads, layout, scale, kv heads, block size,
+// inner precise
 bool incremental_flash(Fuser& f, const Node& node) {
-  if (node.inputs.size() != 21 || !all_none(f, node, 4, 15) || f.tokens != 1) return false;
+  constexpr size_t kScales = 11;
+  if (node.inputs.size() != 21 || f.tokens != 1) return false;
+  if (!all_none(f, node, 4, kScales) || !all_none(f, node, kScales + 1, 15)) return false;
   const auto* keys = f.elements(node.inputs[1]);
   const auto* values = f.elements(node.inputs[2]);
   if (!keys || !values || keys->size() != 1 || values->size() != 1) return false;
-  return flash(f, node, keys->front(), values->front(), 15, 16, 17, 18);
+  const auto* key_cache = f.fact<Cache>(keys->front());
+  const auto* value_cache = f.fact<Cache>(values->front());
+  if (!key_cache || !value_cache) return false;
+  CacheOperand k{keys->front(), *key_cache};
+  CacheOperand v{values->front(), *value_cache};
+  if (!f.is_none(node.inputs[kScales])) {
+    const auto* scales = f.fact<ChannelScalePair>(node.inputs[kScales]);
+    const Dims& dims = f.cache_dims(k.cache.index);
+    if (!scales || f.dims(node.inputs[kScales]) != Dims{2, dims[1], 1, dims[3]}) return false;
+    for (const CacheOperand* one : {&k, &v}) {
+      if (f.dtype(one->id) != DType::Int8 || one->cache.scale != kNoValue) return false;
+    }
+    k.cache = f.scaled_cache(k.cache, scales->keys);
+    v.cache = f.scaled_cache(v.cache, scales->values);
+  }
+  return flash(f, node, k, v, {15, 16, 17, 18});
 }
 
 constexpr NamedRule kRules[] = {

@@ -95,16 +95,45 @@ struct Cache {
   size_t index = 0;          // of the cache input
   ValueId value = kNoValue;  // new: after this call's rows were written; kNoValue before
   int64_t group = 1;
+  ValueId scale = kNoValue;  // new: float32 [hkv, d] or (b, hkv, s) that the integers were multiplied with
+};
+// What a call writes: rows as they are, or rounded to int8 by the reciprocals of scales [hkv, d] (old) or by
+// a scale for each row of a head, a 127th of its largest magnitude; or those scales, (b, hkv, t).
+struct CacheContent {
+  enum class Kind : uint8_t { Rows, ChannelCodes, RowCodes, RowScales };
+  Kind kind = Kind::Rows;
+  Rows rows;
+  ValueId scale = kNoValue;
 };
 struct CacheKept {  // the cache with the rows of this call zeroed
   size_t index = 0;
 };
 struct CacheRows {  // (b, hkv, s, d): rows of this call at their positions, zero elsewhere
-  Rows rows;
+  CacheContent content;
 };
 struct CacheSum {  // their sum in float32, before it is rounded to the cache's type
   size_t index = 0;
-  Rows rows;
+  CacheContent content;
+};
+struct ChannelScale {            // (hkv, d): the scales of channels, their reciprocals, or rounded to float16
+  ValueId parameter = kNoValue;  // old
+  bool is_inverse = false;
+};
+struct ChannelScalePair {                      // those of keys, then those of values
+  ValueId keys = kNoValue, values = kNoValue;  // old
+};
+struct HeadMagnitude {  // (b, h, t, d): |x|, or (b, h, t): the largest of each row
+  Rows x;
+  bool is_row = false;
+};
+struct HeadScale {  // (b, h, t): a 127th of the largest
+  Rows x;
+};
+struct CacheCodes {  // (b, h, t, d) or (b, t, h, d), on the way to int8
+  enum class Step : uint8_t { Scaled, Rounded, Raised, Clipped };
+  Rows x;
+  ValueId scale = kNoValue;  // old, of channels; kNoValue: divided by HeadScale
+  Step step = Step::Scaled;
 };
 
 struct HalfOfHead {  // (b, h, t, d/2)
@@ -183,11 +212,12 @@ struct GateAndUp {  // side by side
   Rows gate, up;
 };
 
-using Fact = std::variant<std::monostate, Zeros, TokenIds, IndexVector, Rows, Weight, Nibbles, RepeatedScale,
-                          TableRows, Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows,
-                          CacheSum, Int8Rows, Magnitude, RowFactor, Int8Product, HalfOfHead, RotatedHalf,
-                          RotaryTerm, Scores, Probabilities, Square, MeanSquare, InverseRms, Normalized,
-                          PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
+using Fact =
+    std::variant<std::monostate, Zeros, TokenIds, IndexVector, Rows, Weight, Nibbles, RepeatedScale,
+                 TableRows, Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows, CacheSum,
+                 ChannelScale, ChannelScalePair, HeadMagnitude, HeadScale, CacheCodes, Int8Rows, Magnitude,
+                 RowFactor, Int8Product, HalfOfHead, RotatedHalf, RotaryTerm, Scores, Probabilities, Square,
+                 MeanSquare, InverseRms, Normalized, PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
 
 // ---- The pass.
 
@@ -276,7 +306,8 @@ class Fuser {
   std::optional<Rows> add_bias(const Rows& x,
                                ValueId bias);  // when x comes straight from a linear without bias
   Rows rotary(const Rows& x, ValueId cos, ValueId sin, const std::string& name);
-  Cache write_cache(size_t index, const Rows& rows, const std::string& name);
+  Cache write_cache(size_t index, const CacheContent& content, const std::string& name);
+  Cache scaled_cache(const Cache& cache, ValueId channels);  // old, [hkv, d]
   Rows attention(const Rows& q, const Cache& keys, const Cache& values, double scale,
                  const std::string& name);
   Rows swiglu(const Rows& gate, const Rows& up, const std::string& name);
@@ -318,6 +349,7 @@ std::span<const NamedRule> int8_rules();
 std::span<const NamedRule> norm_rules();
 std::span<const NamedRule> rotary_rules();
 std::span<const NamedRule> cache_rules();
+std::span<const NamedRule> int8_cache_rules();
 std::span<const NamedRule> attention_rules();
 std::span<const NamedRule> activation_rules();
 
@@ -332,6 +364,9 @@ bool same_rows(const Rows& a, const Rows& b);
 bool is_positions(const Fuser& fuser, const IndexVector& index);  // (b, t): the token's position
 // (b, t, f) with the features on the last axis.
 bool has_feature_axis(const Fuser& fuser, ValueId v, const Rows& rows);
+// What a value is as rows to be written into a cache; nullopt if it is none.
+std::optional<CacheContent> cache_content(const Fuser& fuser, ValueId v);
+bool is_channel_scale(const Fuser& fuser, ValueId parameter);  // float32 [heads, d], not a quantized weight
 // (b, h, t, d) as four axes.
 bool has_head_axes(const Fuser& fuser, ValueId v, const Rows& rows);
 

@@ -36,7 +36,7 @@ bool cast(Fuser& f, const Node& node) {
     keeps = pairs->step == Nibbles::Step::Bytes && from == DType::UInt8 && to == DType::Float32;
   }
   if (std::holds_alternative<Comparison>(fact)) keeps = is_float(to);
-  if (std::holds_alternative<Cache>(fact)) keeps = widens;
+  if (std::holds_alternative<Cache>(fact)) keeps = widens || (from == DType::Int8 && is_float(to));
   if (std::holds_alternative<TableRows>(fact)) keeps = from == to;
   if (std::holds_alternative<IndexVector>(fact) || std::holds_alternative<TokenIds>(fact)) {
     keeps = is_integer(from) && is_integer(to);
@@ -47,21 +47,32 @@ bool cast(Fuser& f, const Node& node) {
 }
 
 // (b, t, h, d) <-> (b, h, t, d): the same rows seen differently.
-bool transpose(Fuser& f, const Node& node) {
-  const Rows* x = f.fact<Rows>(node.inputs[0]);
-  const auto order = f.integers(node.inputs[1]);
-  if (!x || x->last || order != std::vector<int64_t>{0, 2, 1, 3}) return false;
-  const Dims& dims = f.dims(node.inputs[0]);
-  Rows y = *x;
-  if (x->heads == 0) {
-    if (dims.size() != 4 || dims[0] != f.batch || dims[1] != f.tokens || dims[2] * dims[3] != x->features)
-      return false;
+std::optional<Rows> transposed(const Fuser& f, ValueId v, const Rows& x) {
+  const Dims& dims = f.dims(v);
+  Rows y = x;
+  if (x.heads == 0) {
+    if (dims.size() != 4 || dims[0] != f.batch || dims[1] != f.tokens || dims[2] * dims[3] != x.features)
+      return std::nullopt;
     y.heads = dims[2];
   } else {
-    if (!has_head_axes(f, node.inputs[0], *x)) return false;
+    if (!has_head_axes(f, v, x)) return std::nullopt;
     y.heads = 0;
   }
-  f.state(node.outputs[0], y);
+  return y;
+}
+
+bool transpose(Fuser& f, const Node& node) {
+  const ValueId v = node.inputs[0];
+  const auto* codes = f.fact<CacheCodes>(v);
+  const Rows* x = codes ? &codes->x : f.fact<Rows>(v);
+  if (!x || x->last || f.integers(node.inputs[1]) != std::vector<int64_t>{0, 2, 1, 3}) return false;
+  const auto y = transposed(f, v, *x);
+  if (!y) return false;
+  if (codes) {
+    f.state(node.outputs[0], CacheCodes{*y, codes->scale, codes->step});
+  } else {
+    f.state(node.outputs[0], *y);
+  }
   return true;
 }
 

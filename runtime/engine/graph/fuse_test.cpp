@@ -30,7 +30,15 @@ constexpr TestShape kShapes[] = {
     {.hidden = 40, .inner = 70, .vocab = 10, .int4 = true, .group = 0},
     {.int8_rows = true},
     {.hidden = 300, .inner = 70, .half = true, .int8_rows = true},
+    {.kv_channels = true},
+    {.batch = 1, .tokens = 4, .heads = 3, .kv_heads = 1, .d = 6, .half = true, .kv_channels = true},
+    {.kv_rows = true},
+    {.batch = 3, .heads = 2, .kv_heads = 2, .d = 20, .half = true, .kv_rows = true},
 };
+
+bool has_int8_caches(const TestShape& shape) {
+  return shape.kv_channels || shape.kv_rows;
+}
 
 Tensor ints(const Dims& dims, const std::vector<int32_t>& values) {
   Tensor t = allocate(DType::Int32, dims);
@@ -48,14 +56,17 @@ Tensor cache(const Graph& graph, size_t input) {
     const float x = normal(random);
     if (type.dtype == DType::Float16) {
       t.as<uint16_t>()[i] = float_to_half(x);
+    } else if (type.dtype == DType::Int8) {
+      t.as<int8_t>()[i] = static_cast<int8_t>(random());
     } else {
-      t.as<float>()[i] = x;
+      t.as<float>()[i] = type.dims[3] == 1 ? 0.01f * std::abs(x) : x;
     }
   }
   return t;
 }
 
 float element(const Tensor& t, int64_t i) {
+  if (t.dtype == DType::Int8) return t.as<int8_t>()[i];
   return t.dtype == DType::Float16 ? half_to_float(t.as<uint16_t>()[i]) : t.as<float>()[i];
 }
 
@@ -70,9 +81,10 @@ TEST(every_operator_becomes_a_fused_one) {
     CHECK(fuse(graph));
     std::map<std::string, int> counts;
     for (const Node& node : graph.nodes) ++counts[node.op];
-    const std::map<std::string, int> expected = {{"fused.Embedding", 1}, {"fused.Linear", 5},
-                                                 {"fused.Rotary", 2},    {"fused.CacheWrite", 2},
-                                                 {"fused.Attention", 1}, {"fused.SelectLast", 1}};
+    std::map<std::string, int> expected = {{"fused.Embedding", 1}, {"fused.Linear", 5},
+                                           {"fused.Rotary", 2},    {"fused.CacheWrite", 2},
+                                           {"fused.Attention", 1}, {"fused.SelectLast", 1}};
+    if (shape.kv_rows) expected["fused.CacheScale"] = 2;
     CHECK(counts == expected);
     // Norms, gate and residuals are parts of the products now.
     int norms = 0, gates = 0, residuals = 0;
@@ -88,7 +100,7 @@ TEST(every_operator_becomes_a_fused_one) {
     CHECK_EQ(residuals, 2);
     CHECK_EQ(gates, 1);
     CHECK_EQ(outputs, 3u);
-    CHECK_EQ(graph.inputs.size(), 5u);
+    CHECK_EQ(graph.inputs.size(), shape.kv_rows ? 7u : 5u);
     CHECK_EQ(graph.output_names.at(0), "logits");
   }
 }
@@ -120,26 +132,36 @@ TEST(results_are_those_of_the_graph) {
       }
       compact.resize(padded.size(), -1);  // never read
       const Dims ids{shape.batch, shape.tokens}, per_slot{shape.batch};
-      std::vector<Tensor> a{ints(ids, padded), ints(per_slot, positions), ints(per_slot, lengths),
-                            cache(written, 3), cache(written, 4)};
-      std::vector<Tensor> b{ints(ids, compact), ints(per_slot, positions), ints(per_slot, lengths),
-                            cache(written, 3), cache(written, 4)};
+      std::vector<Tensor> a{ints(ids, padded), ints(per_slot, positions), ints(per_slot, lengths)};
+      std::vector<Tensor> b{ints(ids, compact), ints(per_slot, positions), ints(per_slot, lengths)};
+      for (size_t c = 3; c < written.inputs.size(); ++c) {
+        a.push_back(cache(written, c));
+        b.push_back(cache(written, c));
+      }
       const std::vector<Tensor> expected = slow.run(a);
       const std::vector<Tensor> got = fast.run(b, segments);
-      // Rounding of a float16 cache, or of an activation to int8, may fall the other way.
-      const double tolerance = shape.int8_rows ? 0.1 : shape.half ? 0.02 : 2e-5;
+      // Rounding of a cache, or of an activation to int8, may fall the other way.
+      const double tolerance = shape.int8_rows ? 0.1 : shape.half || has_int8_caches(shape) ? 0.02 : 2e-5;
       for (int64_t i = 0; i < expected[0].size(); ++i)
         CHECK_NEAR(element(got[0], i), element(expected[0], i), tolerance);
-      for (size_t c = 1; c <= 2; ++c) {
+      for (size_t c = 1; c < got.size(); ++c) {
         CHECK(got[c].data == b[c + 2].data);
+        int64_t steps = 0;
         for (int64_t i = 0; i < got[c].size(); ++i) {
-          const int64_t row = i / shape.d % shape.length;
-          const int64_t slot = i / shape.d / shape.length / shape.kv_heads;
+          const int64_t d = got[c].dims[3];
+          const int64_t row = i / d % shape.length;
+          const int64_t slot = i / d / shape.length / shape.kv_heads;
           const Segment& s = segments[static_cast<size_t>(slot)];
           // The graph writes padded rows too; they are never seen.
           if (row >= s.position + s.n && row < s.position + shape.tokens) continue;
-          CHECK_NEAR(element(got[c], i), element(expected[c], i), tolerance);
+          if (got[c].dtype == DType::Int8) {
+            CHECK_NEAR(element(got[c], i), element(expected[c], i), 1);
+            steps += element(got[c], i) != element(expected[c], i);
+          } else {
+            CHECK_NEAR(element(got[c], i), element(expected[c], i), d == 1 ? 2e-6 : tolerance);
+          }
         }
+        CHECK(steps <= 1);
       }
     }
   }
@@ -252,7 +274,7 @@ void check_changed_constants(const Graph& original) {
       // largest int8 are not.
       const bool is_free = value.type.dtype == DType::Float32 && value.type.dims.empty() &&
                            !readers.contains("Sub") && !readers.contains("RealDiv") &&
-                           !readers.contains("Maximum");
+                           !readers.contains("Maximum") && !readers.contains("Minimum");
       for (int64_t k = 0; k < value.tensor.size() && !is_free; ++k) {
         Graph graph = original;
         Tensor copy = allocate(value.type.dtype, value.type.dims);
@@ -274,11 +296,13 @@ TEST(a_changed_constant_is_not_fused) {
   check_changed_constants(TestGraph({}).graph);
   check_changed_constants(TestGraph({.hidden = 40, .vocab = 10, .int4 = true}).graph);
   check_changed_constants(TestGraph({.int8_rows = true}).graph);
+  check_changed_constants(TestGraph({.kv_channels = true}).graph);
+  check_changed_constants(TestGraph({.kv_rows = true}).graph);
 }
 
 // Two operands of one node swapped, where that matters.
 void check_swapped_operands(const Graph& original) {
-  const std::set<std::string> symmetric = {"Add", "Mul", "Equal", "Maximum"};
+  const std::set<std::string> symmetric = {"Add", "Mul", "Equal", "Maximum", "Minimum"};
   for (size_t n = 0; n < original.nodes.size(); ++n) {
     const Node& node = original.nodes[n];
     Graph graph = original;
@@ -303,6 +327,8 @@ TEST(swapped_operands_are_not_fused) {
   check_swapped_operands(TestGraph({}).graph);
   check_swapped_operands(TestGraph({.hidden = 40, .vocab = 10, .int4 = true}).graph);
   check_swapped_operands(TestGraph({.int8_rows = true}).graph);
+  check_swapped_operands(TestGraph({.kv_channels = true}).graph);
+  check_swapped_operands(TestGraph({.kv_rows = true}).graph);
 }
 
 // A node that reads another value of the same type: wrong residual, wrong table, wrong cache, wrong head
@@ -335,6 +361,40 @@ TEST(rewired_operands_never_crash_and_outputs_must_match) {
   Graph renamed = original;
   renamed.value(renamed.inputs[1]).name = "position";
   CHECK(!fuse(renamed));
+}
+
+// int8 caches that are rounded or read by less than the whole pattern.
+TEST(int8_caches_are_fused_as_a_whole_or_not_at_all) {
+  for (const TestShape& shape : {TestShape{.kv_channels = true}, TestShape{.kv_rows = true}}) {
+    const Graph original = TestGraph(shape).graph;
+    const Dims cache{shape.batch, shape.kv_heads, shape.length, shape.d};
+    int tried = 0;
+    for (size_t n = 0; n < original.nodes.size(); ++n) {
+      const Node& node = original.nodes[n];
+      const ValueId out = node.outputs[0];
+      // Rounding, clipping, scaling and clearing. (A row of zeros divided by zero may as well be zeros: the
+      // guard against it is free.)
+      const bool is_guard = node.op == "Maximum" && original.value(out).type.dims[3] == 1;
+      const bool matters = node.op == "Round" || node.op == "Maximum" || node.op == "Minimum" ||
+                           node.op == "Abs" || (node.op == "Mul" && original.value(out).type.dims == cache);
+      if (!matters || is_guard) continue;
+      for (const ValueId in : node.inputs) {
+        if (original.value(in).type != original.value(out).type) continue;
+        Graph graph = original;
+        for (Node& user : graph.nodes) std::ranges::replace(user.inputs, out, in);
+        ++tried;
+        if (fuse(graph)) mllm::testing::report(__FILE__, __LINE__, "fused without " + node.name);
+      }
+    }
+    CHECK(tried >= 8);
+  }
+  // Scales that are written but belong to another cache's numbers of heads, or that nobody writes.
+  Graph graph = TestGraph({.kv_rows = true}).graph;
+  std::swap(graph.outputs[3], graph.outputs[4]);
+  CHECK(!fuse(graph));
+  graph = TestGraph({.kv_rows = true}).graph;
+  graph.outputs[3] = graph.inputs[5];
+  CHECK(!fuse(graph));
 }
 
 // A second write to a cache, even one whose result nobody reads, has an effect that fusion would lose.

@@ -18,10 +18,12 @@ namespace mllm::testing {
 struct TestShape {
   int64_t batch = 2, tokens = 3, length = 8, heads = 4, kv_heads = 2, d = 4, hidden = 12, inner = 10,
           vocab = 9;
-  bool half = false;       // float16 caches and weights
-  bool int8 = false;       // int8 linear weights
-  bool int8_rows = false;  // int8 activations too
-  bool int4 = false;       // int4 linear weights, in groups of `group` or per column where that is 0
+  bool half = false;         // float16 caches and weights
+  bool kv_channels = false;  // int8 caches with scales of channels
+  bool kv_rows = false;      // int8 caches with scales of rows, in caches of their own
+  bool int8 = false;         // int8 linear weights
+  bool int8_rows = false;    // int8 activations too
+  bool int4 = false;         // int4 linear weights, in groups of `group` or per column where that is 0
   int64_t group = 32;
 };
 
@@ -109,7 +111,7 @@ class TestGraph {
   Id reshape(Id x, const std::vector<int64_t>& dims) { return op("Reshape", {x, ints(dims)}); }
   Id cast(Id x, DType to) {
     if (graph.value(x).type.dtype == to) return x;
-    return op("Cast", {x, i(to == DType::Float32 ? 43 : 42)});
+    return op("Cast", {x, i(to == DType::Float32 ? 43 : to == DType::Int8 ? 32 : 42)});
   }
   Id f32(Id x) { return cast(x, DType::Float32); }
   Id slice_last(Id x, int64_t begin, int64_t end) {
@@ -121,6 +123,7 @@ class TestGraph {
   }
 
   DType stored() const { return s.half ? DType::Float16 : DType::Float32; }
+  DType kv_stored() const { return s.kv_channels || s.kv_rows ? DType::Int8 : stored(); }
 
   // int4 weights [k, n] from bytes [k, n/2], in float arithmetic.
   Id int4_weight(int64_t k, int64_t n, const std::string& name) {
@@ -188,8 +191,11 @@ class TestGraph {
     const Id first = input("input_position", DType::Int32, {s.batch});
     const Id valid = input("batch_valid_length", DType::Int32, {s.batch});
     const Dims cache_dims{s.batch, s.kv_heads, s.length, s.d};
-    const Id key_cache = input("key_cache.0", stored(), cache_dims);
-    const Id value_cache = input("value_cache.0", stored(), cache_dims);
+    const Id key_cache = input("key_cache.0", kv_stored(), cache_dims);
+    const Id value_cache = input("value_cache.0", kv_stored(), cache_dims);
+    const Dims scale_dims{s.batch, s.kv_heads, s.length, 1};
+    const Id key_scales = s.kv_rows ? input("key_cache_scale.0", DType::Float32, scale_dims) : kNoValue;
+    const Id value_scales = s.kv_rows ? input("value_cache_scale.0", DType::Float32, scale_dims) : kNoValue;
 
     const Id positions =
         op("Add", {reshape(first, {s.batch, 1}), int_tensor({1, s.tokens}, range(s.tokens))});
@@ -216,21 +222,48 @@ class TestGraph {
     const Id q = rotate(split(linear(h, s.heads * s.d, true, "q"), s.heads), cos, sin);
     const Id k = rotate(split(linear(h, s.kv_heads * s.d, false, "k"), s.kv_heads), cos, sin);
     const Id v = split(linear(h, s.kv_heads * s.d, false, "v"), s.kv_heads);
-    const auto write = [&](Id cache, Id fresh) {
+    const auto write = [&](Id cache, Id fresh, DType type) {
       const Id added = op("BatchMatMul", {written, fresh, b(true), b(false)});
-      return cast(op("Add", {op("Mul", {f32(cache), kept}), added}), stored());
+      return cast(op("Add", {op("Mul", {f32(cache), kept}), added}), type);
     };
-    const Id keys = write(key_cache, k), values = write(value_cache, v);
-    const auto repeat = [&](Id cache) {
+    // An updated cache, its updated scales if it has any, and what both stand for in float32.
+    struct Updated {
+      Id cache, scales, content;
+    };
+    const auto update = [&](Id cache, Id scales, Id fresh, const char* name) -> Updated {
+      if (s.kv_channels) {
+        const Id scale = reshape(parameter(name, DType::Float32, {s.kv_heads, s.d}, 0.002f, 0.03f),
+                                 {1, s.kv_heads, 1, s.d});
+        const Id rounded = op("Round", {op("Mul", {fresh, op("RealDiv", {number(1), scale})})});
+        const Id codes = op("Minimum", {op("Maximum", {rounded, number(-128)}), number(127)});
+        const Id y = write(cache, codes, DType::Int8);
+        return {y, kNoValue, op("Mul", {f32(y), scale})};
+      }
+      if (s.kv_rows) {
+        const Id largest =
+            op("Maximum", {op("ReduceMax", {op("Abs", {fresh}), ints({-1}), b(true)}), number(1e-30f)});
+        const Id scale = op("RealDiv", {largest, number(127)});
+        const Id y = write(cache, op("Round", {op("RealDiv", {fresh, scale})}), DType::Int8);
+        const Id y_scales = write(scales, scale, DType::Float32);
+        return {y, y_scales, op("Mul", {f32(y), y_scales})};
+      }
+      const Id y = write(cache, fresh, stored());
+      return {y, kNoValue, f32(y)};
+    };
+    const auto [keys, new_key_scales, key_content] = update(key_cache, key_scales, k, "key_scale");
+    const auto [values, new_value_scales, value_content] =
+        update(value_cache, value_scales, v, "value_scale");
+    const auto repeat = [&](Id content) {
       const int64_t group = s.heads / s.kv_heads;
-      const Id one = reshape(f32(cache), {s.batch * s.kv_heads, 1, s.length, s.d});
+      const Id one = reshape(content, {s.batch * s.kv_heads, 1, s.length, s.d});
       const Id wide = op("BroadcastTo", {one, ints({s.batch * s.kv_heads, group, s.length, s.d})});
       return reshape(wide, {s.batch, s.heads, s.length, s.d});
     };
-    const Id scores = op("Mul", {op("BatchMatMul", {q, repeat(keys), b(false), b(true)}), number(0.5f)});
+    const Id scores =
+        op("Mul", {op("BatchMatMul", {q, repeat(key_content), b(false), b(true)}), number(0.5f)});
     const Id p = op("Softmax", {op("Add", {scores, mask}), ints({-1})});
-    const Id context =
-        op("Transpose", {op("BatchMatMul", {p, repeat(values), b(false), b(false)}), ints({0, 2, 1, 3})});
+    const Id context = op(
+        "Transpose", {op("BatchMatMul", {p, repeat(value_content), b(false), b(false)}), ints({0, 2, 1, 3})});
     x = op("Add", {x, linear(reshape(context, {-1, s.heads * s.d}), s.hidden, false, "o")});
 
     const Id g = norm(x, "norm2");
@@ -248,6 +281,10 @@ class TestGraph {
     const Id y = norm(op("Gather", {x, last, i(0), i(0)}), "norm3");
     graph.outputs = {linear(y, s.vocab, false, "head"), keys, values};
     graph.output_names = {"logits", "key_cache.0", "value_cache.0"};
+    if (s.kv_rows) {
+      graph.outputs.insert(graph.outputs.end(), {new_key_scales, new_value_scales});
+      graph.output_names.insert(graph.output_names.end(), {"key_cache_scale.0", "value_cache_scale.0"});
+    }
   }
 };
 

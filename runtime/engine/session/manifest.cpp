@@ -36,12 +36,21 @@ const std::string& choice(const Json& json, std::initializer_list<std::string_vi
   return text;
 }
 
-std::vector<std::string> signature(std::initializer_list<const char*> first, int32_t layers) {
+constexpr const char* kCaches[] = {"key_cache.", "value_cache.", "key_cache_scale.", "value_cache_scale."};
+
+std::vector<std::string> signature(std::initializer_list<const char*> first, const Manifest& m) {
   std::vector<std::string> names(first.begin(), first.end());
-  for (int32_t i = 0; i < layers; ++i) {
-    for (const char* kind : {"key_cache.", "value_cache."}) names.push_back(kind + std::to_string(i));
+  for (size_t i = 0; i < m.cache_count(); ++i) {
+    names.push_back(kCaches[i % m.caches_per_layer()] + std::to_string(i / m.caches_per_layer()));
   }
   return names;
+}
+
+void read_kv_type(const Json& json, Manifest& m) {
+  const std::string& name = choice(json.at("kv_dtype"), {"float16", "float32", "int8"});
+  m.kv_dtype = name == "int8" ? DType::Int8 : name == "float16" ? DType::Float16 : DType::Float32;
+  if (m.kv_dtype != DType::Int8) return;
+  m.kv_scale_rows = choice(json.at("kv_granularity"), {"per_channel", "per_token"}) == "per_token";
 }
 
 void check_names(const Json& json, const std::vector<std::string>& expected) {
@@ -113,8 +122,7 @@ Manifest Manifest::read(const std::string& bundle) {
   json.at("producer").string();
   choice(json.at("target"), {"cpu", "ascend"});
   choice(json.at("dtype"), {"float16", "float32"});
-  m.kv_dtype =
-      choice(json.at("kv_dtype"), {"float16", "float32"}) == "float16" ? DType::Float16 : DType::Float32;
+  read_kv_type(json, m);
   m.batch_size = size_field(json, "batch_size", kMostBatch);
   m.max_seq_len = size_field(json, "max_seq_len", kMostTokens);
   m.prefill_chunk = size_field(json, "prefill_chunk", m.max_seq_len);
@@ -131,8 +139,8 @@ Manifest Manifest::read(const std::string& bundle) {
   const Json& graphs = json.at("graphs");
   m.prefill_graph = graphs.at("prefill").string();
   m.decode_graph = graphs.at("decode").string();
-  m.inputs = signature({"input_ids", "input_position", "batch_valid_length"}, m.num_layers);
-  m.outputs = signature({"logits"}, m.num_layers);
+  m.inputs = signature({"input_ids", "input_position", "batch_valid_length"}, m);
+  m.outputs = signature({"logits"}, m);
   check_names(json.at("inputs"), m.inputs);
   check_names(json.at("outputs"), m.outputs);
   m.files = read_files(json.at("files"));
@@ -144,6 +152,12 @@ Manifest Manifest::read(const std::string& bundle) {
   }
   m.tokenizer = read_tokenizer(json.at("tokenizer"), m);
   return m;
+}
+
+TensorType Manifest::cache_type(size_t index) const {
+  const bool is_scale = index % caches_per_layer() >= 2;
+  return {is_scale ? DType::Float32 : kv_dtype,
+          {batch_size, num_kv_heads, max_seq_len, is_scale ? 1 : head_dim}};
 }
 
 const BundleFile& Manifest::file(const std::string& name) const {

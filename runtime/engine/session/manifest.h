@@ -53,14 +53,19 @@ struct Manifest {
   int32_t num_kv_heads = 0;
   int32_t head_dim = 0;
   DType kv_dtype = DType::Float32;
-  std::string prefill_graph;  // file names, listed in `files`
+  bool kv_scale_rows = false;  // each row of an int8 cache has a scale, in a cache of its own
+  std::string prefill_graph;   // file names, listed in `files`
   std::string decode_graph;
   std::vector<std::string> inputs;  // as the graphs must have them
   std::vector<std::string> outputs;
   std::vector<BundleFile> files;
   std::optional<BundleTokenizer> tokenizer;
 
-  TensorType cache_type() const { return {kv_dtype, {batch_size, num_kv_heads, max_seq_len, head_dim}}; }
+  // How many caches there are, and the type of one, in the order of the signature.
+  size_t cache_count() const { return static_cast<size_t>(num_layers) * caches_per_layer(); }
+  TensorType cache_type(size_t index) const;
+
+  size_t caches_per_layer() const { return kv_scale_rows ? 4 : 2; }
 };
 
 }  // namespace mllm

@@ -45,10 +45,32 @@ TEST(reads_what_is_there) {
   const Manifest m = read(kGood);
   CHECK_EQ(m.batch_size, 2);
   CHECK_EQ(m.vocab_size, 50);
-  CHECK(m.cache_type() == (TensorType{DType::Float16, {2, 2, 32, 4}}));
+  for (size_t i = 0; i < m.cache_count(); ++i)
+    CHECK(m.cache_type(i) == (TensorType{DType::Float16, {2, 2, 32, 4}}));
   CHECK_EQ(m.file("decode.mindir").size, 3u);
   CHECK_EQ(m.text, kGood);
   CHECK_THROWS(m.file("weights/data_0"), MLLM_ERROR_FORMAT);
+}
+
+std::string with_int8_caches(const char* granularity) {
+  return replaced(kGood, "\"kv_dtype\": \"float16\"",
+                  std::string("\"kv_dtype\": \"int8\", \"kv_granularity\": \"") + granularity + "\"");
+}
+
+TEST(int8_caches) {
+  const Manifest channels = read(with_int8_caches("per_channel"));
+  CHECK_EQ(channels.cache_count(), 2u);
+  CHECK(channels.cache_type(1) == (TensorType{DType::Int8, {2, 2, 32, 4}}));
+
+  std::string text = with_int8_caches("per_token");
+  for (int i = 0; i < 2; ++i) {  // of inputs and of outputs
+    text = replaced(text, "\"value_cache.0\"]",
+                    "\"value_cache.0\", \"key_cache_scale.0\", \"value_cache_scale.0\"]");
+  }
+  const Manifest rows = read(text);
+  CHECK_EQ(rows.cache_count(), 4u);
+  CHECK(rows.cache_type(0) == (TensorType{DType::Int8, {2, 2, 32, 4}}));
+  CHECK(rows.cache_type(3) == (TensorType{DType::Float32, {2, 2, 32, 1}}));
 }
 
 TEST(wrong_fields_are_named) {
@@ -63,7 +85,10 @@ TEST(wrong_fields_are_named) {
       {"mindir-llm-bundle", "other", "format"},
       {"\"format_version\": 1", "\"format_version\": 2", "up to version 1"},
       {"\"target\": \"cpu\"", "\"target\": \"gpu\"", "target"},
-      {"\"kv_dtype\": \"float16\"", "\"kv_dtype\": \"int8\"", "kv_dtype"},
+      {"\"kv_dtype\": \"float16\"", "\"kv_dtype\": \"int4\"", "kv_dtype"},
+      {"\"kv_dtype\": \"float16\"", "\"kv_dtype\": \"int8\"", "kv_granularity"},
+      {"\"kv_dtype\": \"float16\"", "\"kv_dtype\": \"int8\", \"kv_granularity\": \"per_head\"", "per_token"},
+      {"\"kv_dtype\": \"float16\"", "\"kv_dtype\": \"int8\", \"kv_granularity\": \"per_token\"", "inputs"},
       {"\"scheme\": \"none\"", "\"scheme\": \"a4w4\"", "quantization.scheme"},
       {"\"vocab_size\": 50", "\"vocab_size\": -1", "model.vocab_size"},
       {"\"input_position\",", "\"position\",", "inputs"},

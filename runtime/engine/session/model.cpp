@@ -60,13 +60,13 @@ void check_signature(const Graph& graph, const Manifest& m, int32_t tokens) {
   for (size_t i = 0; i < graph.inputs.size(); ++i) {
     const TensorType type = i == 0  ? TensorType{DType::Int32, {m.batch_size, tokens}}
                             : i < 3 ? TensorType{DType::Int32, {m.batch_size}}
-                                    : m.cache_type();
+                                    : m.cache_type(i - 3);
     const Value& input = graph.value(graph.inputs[i]);
     check_value(graph, "input", input.name, m.inputs[i], input.type, type);
   }
   for (size_t i = 0; i < graph.outputs.size(); ++i) {
     const TensorType type =
-        i == 0 ? TensorType{DType::Float32, {m.batch_size, m.vocab_size}} : m.cache_type();
+        i == 0 ? TensorType{DType::Float32, {m.batch_size, m.vocab_size}} : m.cache_type(i - 1);
     check_value(graph, "output", graph.output_names[i], m.outputs[i], graph.value(graph.outputs[i]).type,
                 type);
   }
@@ -137,8 +137,12 @@ std::unique_ptr<Model> Model::open(const std::string& bundle, const ModelOptions
 }
 
 size_t Model::kv_cache_bytes() const {
-  const TensorType type = manifest_.cache_type();
-  return 2 * static_cast<size_t>(manifest_.num_layers) * nbytes(type.dtype, type.dims);
+  size_t bytes = 0;
+  for (size_t i = 0; i < manifest_.cache_count(); ++i) {
+    const TensorType type = manifest_.cache_type(i);
+    bytes += nbytes(type.dtype, type.dims);
+  }
+  return bytes;
 }
 
 }  // namespace mllm

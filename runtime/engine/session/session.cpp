@@ -64,12 +64,19 @@ Session::Runner::Runner(const ModelGraph& g, const Model& model)
 Session::Session(const Model& model)
     : model_(model), prefill_(model.prefill(), model), decode_(model.decode(), model) {
   const Manifest& m = model.manifest();
-  const TensorType type = m.cache_type();
   // One block, so that caches that do not fit into memory are refused as a whole.
-  const size_t bytes = (nbytes(type.dtype, type.dims) + 63) / 64 * 64;
-  const Tensor block = allocate(DType::UInt8, {2 * int64_t{m.num_layers}, static_cast<int64_t>(bytes)});
-  for (size_t i = 0; i < 2 * static_cast<size_t>(m.num_layers); ++i) {
-    caches_.push_back({type.dtype, type.dims, block.as<uint8_t>() + i * bytes, block.owner});
+  const auto padded = [&](size_t i) {
+    const TensorType type = m.cache_type(i);
+    return (nbytes(type.dtype, type.dims) + 63) / 64 * 64;
+  };
+  size_t layer_bytes = 0;
+  for (size_t i = 0; i < m.caches_per_layer(); ++i) layer_bytes += padded(i);
+  const Tensor block = allocate(DType::UInt8, {m.num_layers, static_cast<int64_t>(layer_bytes)});
+  uint8_t* at = block.as<uint8_t>();
+  for (size_t i = 0; i < m.cache_count(); ++i) {
+    const TensorType type = m.cache_type(i);
+    caches_.push_back({type.dtype, type.dims, at, block.owner});
+    at += padded(i);
   }
   for (Runner* runner : {&prefill_, &decode_}) {
     runner->inputs.insert(runner->inputs.end(), caches_.begin(), caches_.end());

@@ -18,6 +18,7 @@ struct Attention {
   ValueId key = kNoValue, value = kNoValue;
   size_t mask = 0;     // operand
   size_t lengths = 0;  // operand: valid key rows per batch item
+  size_t scales = 0;   // operand: of int8 keys, then of values, per channel; 0 where there is none
   int64_t layout = 0, heads = 0, kv_heads = 0, sparse_mode = 0;
   int64_t pre = 0, next = 0;  // band of mode 0
   double scale = 1;
@@ -36,7 +37,8 @@ void read_shapes(const OpArgs& args, Attention& a) {
   const Dims& q = args.dims(0);
   const TensorType& k = g.value(a.key).type;
   const TensorType& v = g.value(a.value).type;
-  if (k.dtype != args.dtype(0) || !(v == k)) args.unsupported("query, key and value of different types");
+  const DType stored = a.scales != 0 ? DType::Int8 : args.dtype(0);
+  if (k.dtype != stored || !(v == k)) args.unsupported("query, key and value of different types");
   const size_t rank = a.layout == kLayoutBsh ? 3 : 4;
   if (q.size() != rank || k.dims.size() != rank)
     args.invalid("query and key must have rank " + std::to_string(rank));
@@ -55,6 +57,14 @@ void read_shapes(const OpArgs& args, Attention& a) {
     a.width = q[3];
     if (q[1] != a.heads || k.dims[0] != a.batch || k.dims[1] != a.kv_heads || k.dims[3] != a.width) {
       args.invalid("key " + dims_text(k.dims) + " does not match the query " + dims_text(q));
+    }
+  }
+  if (a.scales != 0) {
+    const Dims wanted =
+        a.layout == kLayoutBsh ? Dims{2, a.kv_heads * a.width} : Dims{2, a.kv_heads, 1, a.width};
+    if (args.dtype(a.scales) != args.dtype(0) || args.dims(a.scales) != wanted) {
+      args.invalid("antiquant scale " + dims_text(args.dims(a.scales)) + ", expected " + dims_text(wanted) +
+                   " of the query's type");
     }
   }
   if (!args.is_none(a.mask)) {
@@ -116,7 +126,9 @@ Attention incremental_form(const OpArgs& args) {
   a.value = values[0];
   a.mask = 3;
   a.lengths = 4;
-  require_none(args, 5, 14, "position shift, quantization, paging or padding");
+  require_none(args, 5, 10, "position shift or quantization");
+  require_none(args, 12, 14, "an antiquant offset, paging or padding");
+  if (!args.is_none(11)) a.scales = 11;
   a.heads = args.int_at(15);
   a.layout = args.int_at(16);
   a.scale = args.float_at(17);
@@ -138,6 +150,14 @@ bool visible(const Attention& a, const OpArgs& args, const RunContext& c, int64_
   return a.sparse_mode == 1 || (j <= i + a.next && j >= i - a.pre);
 }
 
+// A row of a head of keys or values as float32.
+void read_row(const Tensor& t, int64_t at, const float* scales, std::vector<float>& row) {
+  for (size_t d = 0; d < row.size(); ++d) {
+    const int64_t i = at + static_cast<int64_t>(d);
+    row[d] = scales ? static_cast<float>(t.as<const int8_t>()[i]) * scales[d] : read_float(t, i);
+  }
+}
+
 void run_attention(const OpArgs& args, const RunContext& c, const Attention& a) {
   const Tensor& q = c.in(args.node(), 0);
   const Tensor& k = c.tensors[static_cast<size_t>(a.key)];
@@ -147,9 +167,16 @@ void run_attention(const OpArgs& args, const RunContext& c, const Attention& a) 
     return a.layout == kLayoutBsh ? ((b * length + s) * heads + h) * a.width
                                   : ((b * heads + h) * length + s) * a.width;
   };
+  const std::vector<float> scales =
+      a.scales != 0 ? read_floats(c.in(args.node(), a.scales)) : std::vector<float>();
+  // Of keys (0) or values (1) of a KV head, or null.
+  const auto scales_of = [&](int64_t which, int64_t kv) {
+    return scales.empty() ? nullptr : scales.data() + (which * a.kv_heads + kv) * a.width;
+  };
   c.pool.parallel_for(a.batch * a.heads, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> p(static_cast<size_t>(a.rows));
     std::vector<double> out(static_cast<size_t>(a.width));
+    std::vector<float> row(static_cast<size_t>(a.width));
     for (int64_t bh = begin; bh < end; ++bh) {
       const int64_t b = bh / a.heads;
       const int64_t h = bh % a.heads;
@@ -162,9 +189,10 @@ void run_attention(const OpArgs& args, const RunContext& c, const Attention& a) 
           score = -std::numeric_limits<float>::infinity();
           if (!visible(a, args, c, b, i, j)) continue;
           const int64_t key = at(b, kv, j, a.kv_heads, a.rows);
+          read_row(k, key, scales_of(0, kv), row);
           double dot = 0;
           for (int64_t d = 0; d < a.width; ++d)
-            dot += static_cast<double>(read_float(q, query + d)) * read_float(k, key + d);
+            dot += static_cast<double>(read_float(q, query + d)) * row[static_cast<size_t>(d)];
           score = static_cast<float>(dot * a.scale);
           top = std::max(top, score);
         }
@@ -176,8 +204,8 @@ void run_attention(const OpArgs& args, const RunContext& c, const Attention& a) 
           const double weight = std::exp(static_cast<double>(score) - top);
           sum += weight;
           const int64_t value = at(b, kv, j, a.kv_heads, a.rows);
-          for (int64_t d = 0; d < a.width; ++d)
-            out[static_cast<size_t>(d)] += weight * read_float(v, value + d);
+          read_row(v, value, scales_of(1, kv), row);
+          for (size_t d = 0; d < row.size(); ++d) out[d] += weight * row[d];
         }
         // A row that sees nothing is zero.
         for (int64_t d = 0; d < a.width; ++d) {

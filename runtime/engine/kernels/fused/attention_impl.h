@@ -3,7 +3,7 @@
 //   max(a, b)           a > b ? a : b for each lane, so that a NaN in a loses
 //   highest(V)          the greatest lane, of numbers
 //   transpose(V[kLanes])
-//   load_transposed(const float*|uint16_t* rows, stride, V[kLanes])  the columns of kLanes rows
+//   load_transposed(const float*|uint16_t*|int8_t* rows, stride, V[kLanes])  the columns of kLanes rows
 //   kProductRows, kProductVectors  the register tile of a product
 
 #include "kernels/fused/exp_impl.h"

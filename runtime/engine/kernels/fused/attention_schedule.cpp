@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <atomic>
 
-#include "kernels/fused/attention_tile.h"
-
 namespace mllm::fused {
 namespace {
 
@@ -81,6 +79,8 @@ struct Job {
 struct Place {
   TileRows tile;
   CacheHead cache;
+  const float* key_channels;  // of the KV head, or null
+  const float* value_channels;
   int64_t offset;  // of the first query vector in q and y
   int64_t piece;
   int64_t number;  // of the tile, over all segments
@@ -109,11 +109,16 @@ Place place(const Job& job, int64_t item) {
   const int64_t begin = std::max<int64_t>(0, end - job.cut.rows_per_tile);
   const int64_t head = head_tile * job.cut.heads_per_tile;  // within the group
   const int64_t heads = std::min(job.cut.heads_per_tile, job.cut.group - head);
-  const int64_t bytes =
-      (s->slot * shape.kv_heads + kv_head) * shape.length * shape.d * (job.call.is_half ? 2 : 4);
+  const int64_t first_row = (s->slot * shape.kv_heads + kv_head) * shape.length;
+  const int64_t bytes = first_row * shape.d * item_bytes(job.call.type);
+  const CacheScales& k = job.call.key_scales;
+  const CacheScales& v = job.call.value_scales;
   return {{end - begin, heads, s->position + begin},
           {static_cast<const uint8_t*>(job.call.keys) + bytes,
-           static_cast<const uint8_t*>(job.call.values) + bytes, job.call.is_half, shape.d},
+           static_cast<const uint8_t*>(job.call.values) + bytes, job.call.type, shape.d,
+           k.rows ? k.rows + first_row : nullptr, v.rows ? v.rows + first_row : nullptr},
+          k.channels ? k.channels + kv_head * shape.d : nullptr,
+          v.channels ? v.channels + kv_head * shape.d : nullptr,
           ((s->row0 + begin) * shape.heads + kv_head * job.cut.group + head) * shape.d,
           piece,
           number + index,
@@ -124,8 +129,14 @@ void load_queries(const Job& job, const Place& p, float* to) {
   const AttentionShape& shape = job.call.shape;
   const int64_t size = p.tile.heads * shape.d;
   for (int64_t r = 0; r < p.tile.rows; ++r) {
-    job.kernels.scale_to(job.call.q + p.offset + r * shape.heads * shape.d, job.call.scale, to + r * size,
-                         size);
+    const float* from = job.call.q + p.offset + r * shape.heads * shape.d;
+    if (!p.key_channels) {
+      job.kernels.scale_to(from, job.call.scale, to + r * size, size);
+      continue;
+    }
+    // (q * scales) k = q (scales * k)
+    for (int64_t i = 0; i < size; i += shape.d)
+      job.kernels.multiply(from + i, job.call.scale, p.key_channels, to + r * size + i, shape.d);
   }
 }
 
@@ -134,8 +145,14 @@ void store_result(const Job& job, const Place& p, const Partial& total) {
   for (int64_t r = 0; r < p.tile.rows; ++r) {
     for (int64_t h = 0; h < p.tile.heads; ++h) {
       const int64_t i = r * p.tile.heads + h;
-      job.kernels.scale_to(total.sums + i * padded(shape.d), 1.0f / total.states[i].sum,
-                           job.call.y + p.offset + (r * shape.heads + h) * shape.d, shape.d);
+      const float* sums = total.sums + i * padded(shape.d);
+      const float factor = 1.0f / total.states[i].sum;
+      float* to = job.call.y + p.offset + (r * shape.heads + h) * shape.d;
+      if (p.value_channels) {
+        job.kernels.multiply(sums, factor, p.value_channels, to, shape.d);
+      } else {
+        job.kernels.scale_to(sums, factor, to, shape.d);
+      }
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "graph/operator.h"
+#include "kernels/fused/attention_tile.h"
 #include "kernels/fused/vector.h"
 
 namespace mllm::fused {
@@ -18,14 +19,23 @@ struct AttentionShape {
   int64_t d;
 };
 
+// What the integers of keys or values are times: `channels` [kv_heads, d], or `rows` [slots, kv_heads,
+// length], or nothing.
+struct CacheScales {
+  const float* channels = nullptr;
+  const float* rows = nullptr;
+};
+
 struct AttentionCall {
   AttentionShape shape;
   const float* q;  // [rows, heads * d]
   const void* keys;
   const void* values;  // [slots, kv_heads, length, d]
-  bool is_half;
+  CacheType type;
   float scale;
   float* y;  // like q
+  CacheScales key_scales = {};
+  CacheScales value_scales = {};
 };
 
 size_t attention_scratch_bytes(const AttentionShape& shape, int threads);

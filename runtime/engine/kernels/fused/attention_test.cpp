@@ -26,11 +26,15 @@ void for_each_isa(const F& body) {
   }
 }
 
-// Queries and caches with `rows` rows of random numbers.
+enum class Scales { None, Channels, Rows };
+
+// Queries and caches with `rows` rows of random numbers; int8 caches have scales.
 struct Setup {
   AttentionShape shape;
   Tensor q, keys, values;
   float scale;
+  Scales scales = Scales::None;
+  Tensor key_scales, value_scales;
 
   Setup(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, int64_t slots, int64_t length, DType dtype)
       : shape{rows, heads, kv_heads, length, d},
@@ -45,15 +49,42 @@ struct Setup {
     }
   }
 
+  // int8 caches
+  Setup(int64_t rows, int64_t heads, int64_t kv_heads, int64_t d, int64_t slots, int64_t length, Scales kind)
+      : Setup(rows, heads, kv_heads, d, slots, length, DType::Int8) {
+    scales = kind;
+    std::mt19937 random(2);
+    std::uniform_real_distribution<float> uniform(0.005f, 0.04f);
+    for (Tensor* t : {&key_scales, &value_scales}) {
+      *t = allocate(DType::Float32, {kind == Scales::Rows ? slots * kv_heads * length : kv_heads * d});
+      for (int64_t i = 0; i < t->size(); ++i) t->as<float>()[i] = uniform(random);
+    }
+  }
+
   static void set(const Tensor& t, int64_t i, float x) {
     if (t.dtype == DType::Float16) {
       t.as<uint16_t>()[i] = float_to_half(x);
+    } else if (t.dtype == DType::Int8) {
+      t.as<int8_t>()[i] = static_cast<int8_t>(std::clamp(std::rint(x * 50), -128.0f, 127.0f));
     } else {
       t.as<float>()[i] = x;
     }
   }
   static double get(const Tensor& t, int64_t i) {
+    if (t.dtype == DType::Int8) return t.as<int8_t>()[i];
     return t.dtype == DType::Float16 ? half_to_float(t.as<uint16_t>()[i]) : t.as<float>()[i];
+  }
+  // Number i of a cache, scaled.
+  double content(const Tensor& t, int64_t i) const {
+    const Tensor& s = t.data == keys.data ? key_scales : value_scales;
+    if (scales == Scales::None) return get(t, i);
+    const int64_t d = shape.d;
+    const int64_t at = scales == Scales::Rows ? i / d : i / d / shape.length % shape.kv_heads * d + i % d;
+    return get(t, i) * s.as<float>()[at];
+  }
+  CacheScales given(const Tensor& t) const {
+    const auto* data = scales == Scales::None ? nullptr : t.as<const float>();
+    return scales == Scales::Rows ? CacheScales{nullptr, data} : CacheScales{data, nullptr};
   }
   int64_t at(int64_t slot, int64_t kv_head, int64_t position) const {
     return ((slot * shape.kv_heads + kv_head) * shape.length + position) * shape.d;
@@ -67,8 +98,11 @@ struct Setup {
     const auto bytes = static_cast<int64_t>(attention_scratch_bytes(shape, threads));
     const Tensor scratch = allocate(DType::UInt8, {bytes});
     std::memset(scratch.data, 0xff, static_cast<size_t>(bytes));  // NaN
-    const AttentionCall call{
-        shape, q.as<const float>(), keys.data, values.data, keys.dtype == DType::Float16, scale, y.data()};
+    const CacheType type = keys.dtype == DType::Int8      ? CacheType::Int8
+                           : keys.dtype == DType::Float16 ? CacheType::Float16
+                                                          : CacheType::Float32;
+    const AttentionCall call{shape,    q.as<const float>(), keys.data,          values.data, type, scale,
+                             y.data(), given(key_scales),   given(value_scales)};
     attend(kernels, call, segments, pool, scratch.data);
     return y;
   }
@@ -80,7 +114,7 @@ struct Setup {
     for (int64_t j = 0; j <= position; ++j) {
       double sum = 0;
       for (int64_t i = 0; i < d; ++i)
-        sum += get(q, (row * shape.heads + head) * d + i) * get(keys, at(slot, kv_head, j) + i);
+        sum += get(q, (row * shape.heads + head) * d + i) * content(keys, at(slot, kv_head, j) + i);
       p.push_back(sum * scale);
     }
     const double maximum = *std::max_element(p.begin(), p.end());
@@ -90,7 +124,7 @@ struct Setup {
     for (int64_t j = 0; j <= position; ++j) {
       for (int64_t i = 0; i < d; ++i) {
         y[static_cast<size_t>(i)] +=
-            p[static_cast<size_t>(j)] / total * get(values, at(slot, kv_head, j) + i);
+            p[static_cast<size_t>(j)] / total * content(values, at(slot, kv_head, j) + i);
       }
     }
     return y;
@@ -102,7 +136,7 @@ struct Setup {
         const auto want = expected(s.row0 + r, h, s.slot, s.position + r);
         for (int64_t i = 0; i < shape.d; ++i) {
           CHECK_NEAR(y[static_cast<size_t>(((s.row0 + r) * shape.heads + h) * shape.d + i)],
-                     want[static_cast<size_t>(i)], 2e-6);
+                     want[static_cast<size_t>(i)], scales == Scales::None ? 2e-6 : 5e-6);
         }
       }
     }
@@ -126,8 +160,10 @@ constexpr std::array<std::array<int64_t, 3>, 9> kShapes = {{{8, 1, 64},
 
 TEST(matches_double) {
   for (const auto& [heads, kv_heads, d] : kShapes) {
-    for (const DType dtype : {DType::Float32, DType::Float16}) {
-      const Setup setup(9, heads, kv_heads, d, 2, 530, dtype);
+    for (const Setup& setup : {Setup(9, heads, kv_heads, d, 2, 530, DType::Float32),
+                               Setup(9, heads, kv_heads, d, 2, 530, DType::Float16),
+                               Setup(9, heads, kv_heads, d, 2, 530, Scales::Channels),
+                               Setup(9, heads, kv_heads, d, 2, 530, Scales::Rows)}) {
       for_each_isa([&](const VectorKernels& kernels) {
         // Around the borders of vectors, steps and pieces.
         for (const int32_t position : {0, 14, 60, 250, 508, 521}) {
@@ -144,9 +180,13 @@ TEST(matches_double) {
 
 // Rows of a prompt one by one, in chunks and all at once, by any number of threads: the same bits.
 TEST(does_not_depend_on_chunks_or_threads) {
-  for (const auto& [heads, kv_heads, d] : kShapes) {
+  for (size_t i = 0; i < 2 * kShapes.size(); ++i) {
+    const auto& [heads, kv_heads, d] = kShapes[i / 2];
     const int32_t rows = 530;
-    const Setup setup(rows, heads, kv_heads, d, 2, rows, heads % 2 == 0 ? DType::Float16 : DType::Float32);
+    const Setup setup =
+        i % 2 == 0
+            ? Setup(rows, heads, kv_heads, d, 2, rows, heads % 2 == 0 ? DType::Float16 : DType::Float32)
+            : Setup(rows, heads, kv_heads, d, 2, rows, heads % 2 == 0 ? Scales::Rows : Scales::Channels);
     for_each_isa([&](const VectorKernels& kernels) {
       const auto whole = setup.run(kernels, {{1, 0, rows, 0}}, 1);
       CHECK(same(whole, setup.run(kernels, {{1, 0, rows, 0}}, 2)));

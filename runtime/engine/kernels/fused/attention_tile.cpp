@@ -15,14 +15,14 @@ constexpr int64_t kScoresStride = kPiece + kProductColumns;
 constexpr int32_t kDiagonalVectors = 6;
 
 const void* row(const void* cache, const CacheHead& head, int64_t position) {
-  return static_cast<const uint8_t*>(cache) + position * head.d * (head.is_half ? 2 : 4);
+  return static_cast<const uint8_t*>(cache) + position * head.d * item_bytes(head.type);
 }
 
 // The step at position j of a piece that ends at `end`; empty behind it.
 MemoryRange step_at(const void* cache, const CacheHead& head, int64_t j, int64_t end) {
   const int64_t rows = std::min(end - j, kStep);
   if (rows <= 0) return {};
-  return {row(cache, head, j), rows * head.d * (head.is_half ? 2 : 4)};
+  return {row(cache, head, j), rows * head.d * item_bytes(head.type)};
 }
 
 std::pair<MemoryRange, MemoryRange> halves(const MemoryRange& range) {
@@ -32,7 +32,9 @@ std::pair<MemoryRange, MemoryRange> halves(const MemoryRange& range) {
 
 void scores_of(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile, int64_t begin,
                int64_t end, const TileScratch& scratch) {
-  const auto transpose = cache.is_half ? kernels.transpose_f16 : kernels.transpose_f32;
+  const auto transpose = cache.type == CacheType::Float32   ? kernels.transpose_f32
+                         : cache.type == CacheType::Float16 ? kernels.transpose_f16
+                                                            : kernels.transpose_i8;
   for (int64_t j = begin; j < end; j += kStep) {
     const int64_t count = std::min(kStep, end - j);
     const int64_t first = tile.first_seeing(j) * tile.heads;
@@ -45,26 +47,45 @@ void scores_of(const VectorKernels& kernels, const CacheHead& cache, const TileR
   }
 }
 
+void copy_widened(const VectorKernels& kernels, CacheType type, const void* from, float* to, int64_t count) {
+  switch (type) {
+    case CacheType::Float32:
+      std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+      break;
+    case CacheType::Float16:
+      kernels.from_f16(static_cast<const uint16_t*>(from), to, count);
+      break;
+    case CacheType::Int8:
+      kernels.from_i8(static_cast<const int8_t*>(from), to, count);
+      break;
+  }
+}
+
 // The values of a step as float32 rows of whole vectors.
 const float* widen(const VectorKernels& kernels, const CacheHead& cache, int64_t j, int64_t count,
                    float* step) {
-  const void* values = row(cache.values, cache, j);
   const int64_t d = cache.d;
   if (padded(d) == d) {
-    if (!cache.is_half) return static_cast<const float*>(values);
-    kernels.from_f16(static_cast<const uint16_t*>(values), step, count * d);
+    const void* values = row(cache.values, cache, j);
+    if (cache.type == CacheType::Float32) return static_cast<const float*>(values);
+    copy_widened(kernels, cache.type, values, step, count * d);
     return step;
   }
   for (int64_t i = 0; i < count; ++i) {
     float* to = step + i * padded(d);
-    if (cache.is_half) {
-      kernels.from_f16(static_cast<const uint16_t*>(values) + i * d, to, d);
-    } else {
-      std::memcpy(to, static_cast<const float*>(values) + i * d, static_cast<size_t>(d) * sizeof(float));
-    }
+    copy_widened(kernels, cache.type, row(cache.values, cache, j + i), to, d);
     std::fill(to + d, to + padded(d), 0.0f);
   }
   return step;
+}
+
+// The scores (or weights) of each query vector of some rows times the scales of their positions.
+void multiply_scores(const VectorKernels& kernels, float* scores, int64_t vectors, int64_t count,
+                     const float* scales) {
+  for (int64_t i = 0; i < vectors; ++i) {
+    float* row = scores + i * kScoresStride;
+    kernels.multiply(row, 1.0f, scales, row, count);
+  }
 }
 
 void weighted_values(const VectorKernels& kernels, const CacheHead& cache, const TileRows& tile,
@@ -122,7 +143,10 @@ void attend_piece(const VectorKernels& kernels, const CacheHead& cache, const Ti
   for (int64_t r = tile.first_seeing(begin); r < tile.rows; ++r) {
     const int64_t count = std::min(end, tile.position + r + 1) - begin;
     const int64_t i = r * tile.heads;
-    kernels.softmax(scratch.scores + i * kScoresStride, kScoresStride, tile.heads, count, result.states + i);
+    float* scores = scratch.scores + i * kScoresStride;
+    if (cache.key_scales) multiply_scores(kernels, scores, tile.heads, count, cache.key_scales + begin);
+    kernels.softmax(scores, kScoresStride, tile.heads, count, result.states + i);
+    if (cache.value_scales) multiply_scores(kernels, scores, tile.heads, count, cache.value_scales + begin);
   }
   weighted_values(kernels, cache, tile, begin, end, scratch, result.sums, then);
 }

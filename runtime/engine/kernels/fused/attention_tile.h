@@ -35,12 +35,21 @@ inline int64_t pieces_of(int64_t positions) {
   return (positions + kPiece - 1) / kPiece;
 }
 
+enum class CacheType : uint8_t { Float32, Float16, Int8 };
+inline int64_t item_bytes(CacheType type) {
+  return type == CacheType::Float32 ? 4 : type == CacheType::Float16 ? 2 : 1;
+}
+
 // One head of one slot of the caches, [positions, d].
 struct CacheHead {
   const void* keys;
   const void* values;
-  bool is_half;
+  CacheType type;
   int64_t d;
+  // What the numbers of a position are times, or null. (Scales of channels are part of the queries and of the
+  // results.)
+  const float* key_scales;
+  const float* value_scales;
 };
 
 // Query vectors: row r has `heads` of them and sees the positions 0 ... position + r.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <random>
 #include <vector>
@@ -285,6 +286,84 @@ TEST(cache_write_touches_its_rows_only) {
   }
 }
 
+// Keys of all sizes, zeros among them.
+Tensor rows_for_caches(int64_t heads, int64_t d) {
+  Tensor x = floats({kMostRows, heads * d}, 12);
+  for (int64_t r = 0; r < kRows; ++r) {
+    for (int64_t i = 0; i < heads * d; ++i) x.as<float>()[r * heads * d + i] *= std::pow(10.0f, r % 9 - 4);
+  }
+  std::fill_n(x.as<float>() + 3 * heads * d, d, 0.0f);
+  return x;
+}
+
+TEST(int8_cache_write_with_scales_of_channels) {
+  const int64_t heads = 2, d = 7, length = 100;
+  const Tensor x = rows_for_caches(heads, d);
+  const Tensor cache = allocate(DType::Int8, {3, heads, length, d});
+  std::fill_n(cache.as<int8_t>(), cache.size(), int8_t{99});
+  const Tensor scale = floats({heads, d}, 13);
+  for (int64_t i = 0; i < scale.size(); ++i) scale.as<float>()[i] = 0.01f + std::abs(scale.as<float>()[i]);
+  std::vector<int> expected(static_cast<size_t>(cache.size()), 99);
+  int saturated = 0;
+  for (int64_t r = 0; r < kRows; ++r) {
+    const auto [slot, position] = place(r);
+    for (int64_t i = 0; i < heads * d; ++i) {
+      const float code = x.as<float>()[r * heads * d + i] * (1.0f / scale.as<float>()[i]);
+      const double clipped = std::clamp(std::nearbyint(static_cast<double>(code)), -128.0, 127.0);
+      saturated += clipped == -128 || clipped == 127;
+      expected[static_cast<size_t>(((slot * heads + i / d) * length + position) * d + i % d)] =
+          static_cast<int>(clipped);
+    }
+  }
+  CHECK(saturated > 10);
+  run("fused.CacheWrite", {cache, x, scale});
+  for (int64_t i = 0; i < cache.size(); ++i)
+    CHECK_EQ(int{cache.as<int8_t>()[i]}, expected[static_cast<size_t>(i)]);
+}
+
+TEST(int8_cache_write_with_scales_of_rows) {
+  const int64_t heads = 2, d = 7, length = 100;
+  Tensor x = rows_for_caches(heads, d);
+  const float infinity = std::numeric_limits<float>::infinity();
+  x.as<float>()[5 * heads * d + 2] = infinity;
+  x.as<float>()[6 * heads * d + d] = std::numeric_limits<float>::quiet_NaN();
+  const Tensor cache = allocate(DType::Int8, {3, heads, length, d});
+  std::fill_n(cache.as<int8_t>(), cache.size(), int8_t{99});
+  const Tensor scales = floats({3, heads, length, 1}, 14);
+  const std::vector<float> before(scales.as<float>(), scales.as<float>() + scales.size());
+  run("fused.CacheWrite", {cache, x});
+  run("fused.CacheScale", {scales, x});
+  std::vector<bool> is_written(before.size(), false);
+  for (int64_t r = 0; r < kRows; ++r) {
+    const auto [slot, position] = place(r);
+    for (int64_t h = 0; h < heads; ++h) {
+      const float* row = x.as<float>() + (r * heads + h) * d;
+      const int64_t at_row = (slot * heads + h) * length + position;
+      is_written[static_cast<size_t>(at_row)] = true;
+      const float scale = scales.as<float>()[at_row];
+      float most = 0;
+      bool is_finite = true;
+      for (int64_t i = 0; i < d; ++i) {
+        is_finite &= std::isfinite(row[i]);
+        most = std::max(most, std::abs(row[i]));
+      }
+      CHECK(is_finite ? scale == most / 127 : std::isnan(scale));
+      for (int64_t i = 0; i < d; ++i) {
+        const int code = cache.as<int8_t>()[at_row * d + i];
+        const bool has_code = is_finite && most > 0;
+        CHECK_EQ(code, has_code ? static_cast<int>(std::nearbyint(row[i] / scale)) : 0);
+        CHECK(std::abs(code) <= 127);
+      }
+    }
+  }
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (is_written[i]) continue;
+    CHECK_EQ(scales.as<float>()[i], before[i]);
+    for (size_t j = 0; j < static_cast<size_t>(d); ++j)
+      CHECK_EQ(int{cache.as<int8_t>()[i * static_cast<size_t>(d) + j]}, 99);
+  }
+}
+
 TEST(select_last) {
   const Tensor x = floats({kMostRows, 4}, 13);
   const Tensor y = run("fused.SelectLast", {x}, {{"batch", Literal{int64_t{3}}}});
@@ -314,6 +393,21 @@ TEST(operands_are_checked) {
   CHECK_THROWS(run("fused.CacheWrite", {floats({1, 2, 9, 4}, 1), x}), MLLM_ERROR_FORMAT);
   CHECK_THROWS(run("fused.Attention", {x, floats({1, 2, 9, 2}, 1), floats({1, 2, 9, 2}, 1)},
                    {{"scale", Literal{1.0}}}),
+               MLLM_ERROR_FORMAT);
+  const Tensor codes = allocate(DType::Int8, {1, 2, 9, 3});
+  CHECK_THROWS(run("fused.CacheWrite", {codes, x, floats({3, 2}, 1)}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.CacheWrite", {floats({1, 2, 9, 3}, 1), x, floats({2, 3}, 1)}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.CacheScale", {floats({1, 2, 9, 3}, 1), x}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.CacheScale", {floats({1, 4, 9, 1}, 1), x}), MLLM_ERROR_FORMAT);
+  const auto attention = [&](std::vector<Tensor> operands) {
+    return run("fused.Attention", operands, {{"scale", Literal{1.0}}});
+  };
+  const Tensor good = floats({2, 3}, 1);
+  CHECK_THROWS(attention({x, codes, codes}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(attention({x, codes, codes, good}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(attention({x, codes, codes, good, floats({3, 2}, 1)}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(attention({x, codes, codes, floats({1, 2, 8, 1}, 1), good}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(attention({x, floats({1, 2, 9, 3}, 1), floats({1, 2, 9, 3}, 1), good, good}),
                MLLM_ERROR_FORMAT);
   // Segments that do not fit the cache or the table are a bug of the caller, and no write out of bounds.
   CHECK_THROWS(run("fused.CacheWrite", {floats({3, 1, 99, 4}, 1), floats({kMostRows, 4}, 1)}),

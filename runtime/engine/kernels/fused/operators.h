@@ -22,11 +22,17 @@ Operator linear_operator();
 // table row of its position.
 Operator rotary_operator();
 
-// (cache f16|f32 [B, Hkv, S, D], x [rows, Hkv*D]) -> the cache, in place, with each row at its slot and
-// position.
+// (cache f16|f32|int8 [B, Hkv, S, D], x [rows, Hkv*D], scale f32 [Hkv, D]|None) -> the cache, in place, with
+// each row at its slot and position. int8 holds x * (1 / scale), rounded; without a scale each row of a head
+// is divided by a 127th of its largest magnitude, or is 0 where that is not finite.
 Operator cache_write_operator();
 
-// (q [rows, H*D], key cache, value cache [B, Hkv, S, D]) -> like q; attribute scale. Each row sees the
+// (scales f32 [B, Hkv, S, 1], x [rows, Hkv*D]) -> the scales, in place: at the position of each row a 127th
+// of the largest magnitude of each head, or NaN where that is not finite.
+Operator cache_scale_operator();
+
+// (q [rows, H*D], key cache, value cache [B, Hkv, S, D], and of int8 caches key scale and value scale, f32
+// [Hkv, D] or [B, Hkv, S, 1]) -> like q; attribute scale. Each row sees the
 // positions of its slot up to its own. Query head h reads KV head h / (H/Hkv).
 Operator attention_operator();
 

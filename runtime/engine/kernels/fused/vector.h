@@ -46,10 +46,11 @@ struct SoftmaxState {
 // computed beside it. Vectors need no alignment beyond that of their elements.
 struct VectorKernels {
   float (*dot)(const float* a, const float* b, int64_t size);
-  // y[i] = a[i] * factor * b[i]; y may be b
+  // y[i] = a[i] * factor * b[i]; y may be a or b
   void (*multiply)(const float* a, float factor, const float* b, float* y, int64_t size);
   void (*to_f16)(const float* x, uint16_t* y, int64_t size);  // rounded to nearest even
   void (*from_f16)(const uint16_t* x, float* y, int64_t size);
+  void (*from_i8)(const int8_t* x, float* y, int64_t size);
 
   // y[i] = e^x[i], within 1.01 units in the last place; 0 for results below 1.2e-38
   void (*exp)(const float* x, float* y, int64_t size);
@@ -63,6 +64,7 @@ struct VectorKernels {
   // count to the next multiple of kProductColumns
   void (*transpose_f32)(const void* rows, int64_t count, int64_t size, float* y, MemoryRange next);
   void (*transpose_f16)(const void* rows, int64_t count, int64_t size, float* y, MemoryRange next);
+  void (*transpose_i8)(const void* rows, int64_t count, int64_t size, float* y, MemoryRange next);
   // For rows of `count` scores, `stride` apart: score = e^(score - maximum). They are overwritten up to a
   // multiple of kProductColumns. NaN scores make the sum NaN; with -infinity only, all results and the sum
   // are 0.

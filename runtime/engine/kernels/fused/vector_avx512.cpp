@@ -31,11 +31,20 @@ inline V load(const float* p) {
 inline V load(const uint16_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+inline V widened(__m128i bytes) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+inline V load(const int8_t* p) {
+  return widened(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 inline V load_part(const float* p, int64_t count) {
   return _mm512_maskz_loadu_ps(first(count), p);
 }
 inline V load_part(const uint16_t* p, int64_t count) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(count), p));
+}
+inline V load_part(const int8_t* p, int64_t count) {
+  return widened(_mm_maskz_loadu_epi8(first(count), p));
 }
 inline void store(float* p, V v) {
   _mm512_storeu_ps(p, v);
@@ -161,6 +170,40 @@ inline void load_transposed(const uint16_t* rows, int64_t stride, V* out) {
     out[i] = load(columns[i]);
     out[i + 8] = load(columns[i] + kLanes);
   }
+}
+// Bytes are turned as they are: a quarter of the shuffles.
+inline void load_transposed(const int8_t* rows, int64_t stride, V* out) {
+  // r[k] holds row 4L + k in 128-bit lane L.
+  __m512i r[4];
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k) {
+    const auto row = [&](int lane) {
+      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(rows + (4 * lane + k) * stride));
+    };
+    __m512i v = _mm512_castsi128_si512(row(0));
+    v = _mm512_inserti32x4(v, row(1), 1);
+    v = _mm512_inserti32x4(v, row(2), 2);
+    r[k] = _mm512_inserti32x4(v, row(3), 3);
+  }
+  const __m512i low_a = _mm512_unpacklo_epi8(r[0], r[1]);
+  const __m512i high_a = _mm512_unpackhi_epi8(r[0], r[1]);
+  const __m512i low_b = _mm512_unpacklo_epi8(r[2], r[3]);
+  const __m512i high_b = _mm512_unpackhi_epi8(r[2], r[3]);
+  // Now four bytes of a column stand together, the columns 4k … 4k + 3 in lane L being those of rows 4L … 4L
+  // + 3.
+  r[0] = _mm512_unpacklo_epi16(low_a, low_b);
+  r[1] = _mm512_unpackhi_epi16(low_a, low_b);
+  r[2] = _mm512_unpacklo_epi16(high_a, high_b);
+  r[3] = _mm512_unpackhi_epi16(high_a, high_b);
+  const __m512i lanes_to_columns = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  alignas(64) int8_t columns[kLanes][kLanes];
+#pragma GCC unroll 4
+  for (int k = 0; k < 4; ++k)
+    _mm512_store_si512(columns[4 * k], _mm512_permutexvar_epi32(lanes_to_columns, r[k]));
+  // As with halves.
+  asm("" : "+m"(columns));
+#pragma GCC unroll 16
+  for (int c = 0; c < kLanes; ++c) out[c] = load(columns[c]);
 }
 
 }  // namespace

@@ -27,6 +27,10 @@ inline V load(const float* p) {
 inline V load(const uint16_t* p) {
   return V{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
 }
+inline V load(const int8_t* p) {
+  return V{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
+           static_cast<float>(p[3])};
+}
 template <class T>
 inline V load_part(const T* p, int64_t count) {
   T buffer[kLanes] = {};

@@ -1,7 +1,7 @@
 // The loops behind VectorKernels, written once over a small vector type. A file that includes this first
 // defines, in an unnamed namespace:
 //   V, kLanes             a vector of kLanes floats
-//   zero(), splat(f), load(const float*|uint16_t*), load_part(same, count), store(float*, V),
+//   zero(), splat(f), load(const float*|uint16_t*|int8_t*), load_part(same, count), store(float*, V),
 //   store_part(float*, V, count), fma(a, b, c) = a*b+c, mul(a, b), sum(V) in a fixed order
 //   store_half(uint16_t*, V), store_half_part(uint16_t*, V, count)
 // and what exp_impl.h and attention_impl.h list, which are part of this file.
@@ -35,7 +35,8 @@ void to_f16(const float* x, uint16_t* y, int64_t size) {
   if (i < size) store_half_part(y + i, load_part(x + i, size - i), size - i);
 }
 
-void from_f16(const uint16_t* x, float* y, int64_t size) {
+template <class T>
+void widen(const T* x, float* y, int64_t size) {
   int64_t i = 0;
   for (; i + kLanes <= size; i += kLanes) store(y + i, load(x + i));
   if (i < size) store_part(y + i, load_part(x + i, size - i), size - i);
@@ -53,13 +54,15 @@ constexpr VectorKernels kKernels = {
     dot,
     multiply,
     to_f16,
-    from_f16,
+    widen<uint16_t>,
+    widen<int8_t>,
     exp_all,
     swiglu_all,
     scale_to,
     product,
     transpose_rows<float>,
     transpose_rows<uint16_t>,
+    transpose_rows<int8_t>,
     softmax,
     softmax_merge,
 };

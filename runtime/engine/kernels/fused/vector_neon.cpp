@@ -24,6 +24,12 @@ inline V load(const float* p) {
 inline V load(const uint16_t* p) {
   return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
+inline V load(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof(four));
+  const int8x8_t bytes = vreinterpret_s8_s32(vdup_n_s32(four));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
+}
 template <class T>
 inline V load_part(const T* p, int64_t count) {
   T buffer[kLanes] = {};

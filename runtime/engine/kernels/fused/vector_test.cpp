@@ -50,6 +50,8 @@ std::vector<W> weights(size_t size, unsigned seed) {
   for (const float x : random_floats(size, seed)) {
     if constexpr (std::is_same_v<W, uint16_t>)
       out.push_back(float_to_half(x));
+    else if constexpr (std::is_same_v<W, int8_t>)
+      out.push_back(static_cast<int8_t>(std::fmod(x * 100, 128)));
     else
       out.push_back(x);
   }
@@ -119,6 +121,7 @@ TEST(transpose) {
   for_each_isa([](const VectorKernels& kernels) {
     check_transpose<float>(kernels.transpose_f32);
     check_transpose<uint16_t>(kernels.transpose_f16);
+    check_transpose<int8_t>(kernels.transpose_i8);
   });
 }
 
@@ -220,6 +223,18 @@ TEST(softmax_merge) {
       CHECK_EQ(state.maximum, static_cast<float>(maximum));
       CHECK_NEAR(state.sum, 3 * a + 7 * b, 2e-6);
       for (size_t i = 0; i < 48; ++i) CHECK_NEAR(y[i], before[i] * a + x[i] * b, 1e-6);
+    }
+  });
+}
+
+TEST(bytes_become_the_same_numbers) {
+  for_each_isa([](const VectorKernels& kernels) {
+    std::vector<int8_t> x(256);
+    for (int i = 0; i < 256; ++i) x[static_cast<size_t>(i)] = static_cast<int8_t>(i * 37);
+    for (const size_t size : {1u, 15u, 16u, 17u, 250u, 256u}) {
+      std::vector<float> y(257, 1e9f);
+      kernels.from_i8(x.data(), y.data(), static_cast<int64_t>(size));
+      for (size_t i = 0; i < y.size(); ++i) CHECK_EQ(y[i], i < size ? static_cast<float>(x[i]) : 1e9f);
     }
   });
 }
