@@ -12,7 +12,7 @@ JOBS ?= $(shell nproc)
 DEMO_CHECKPOINT := tools/demo_model/checkpoint
 DEMO_BUNDLE := build/demo-bundle
 EXPORT := $(BIN)/mindir-llm export $(DEMO_CHECKPOINT)
-TEST_BUNDLES := $(abspath build/test-bundles/cpu-float32):$(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/ascend-a16w8):$(abspath build/test-bundles/cpu-a16w4)
+TEST_BUNDLES := $(abspath build/test-bundles/cpu-float32):$(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/ascend-a16w8):$(abspath build/test-bundles/cpu-a16w4):$(abspath build/test-bundles/cpu-kv8)
 
 .PHONY: demo test setup lint format test-cpp test-python test-asan test-tsan test-arm arm-tools clean
 
@@ -53,6 +53,7 @@ build/test-bundles/.ready: $(VENV)/.ready $(wildcard $(DEMO_CHECKPOINT)/*) $(wil
 	$(EXPORT) build/test-bundles/cpu-a16w8 --quant a16w8 --batch 3 --max-seq-len 96 --prefill-chunk 8
 	$(EXPORT) build/test-bundles/ascend-a16w8 --target ascend --quant a16w8 --batch 2 --max-seq-len 96 --prefill-chunk 8
 	$(EXPORT) build/test-bundles/cpu-a16w4 --quant a16w4 --batch 2 --max-seq-len 96 --prefill-chunk 8
+	$(EXPORT) build/test-bundles/cpu-kv8 --dtype float32 --kv-dtype int8 --batch 3 --max-seq-len 96 --prefill-chunk 8
 	touch $@
 
 test-cpp: setup build/test-bundles/.ready

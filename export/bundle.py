@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.tokenizer_files import read_tokenizer
@@ -36,6 +39,8 @@ _DEFAULT_MAX_SEQ_LEN = 2048
 _DEFAULT_PREFILL_CHUNK = 256
 _TARGETS = ("cpu", "ascend")
 _DTYPES = ("float16", "float32")
+_KV_DTYPES = (*_DTYPES, "int8")
+_KV_GRANULARITIES = ("per_channel", "per_token")
 _QUANTIZATIONS = ("none", "a16w8", "a16w4", "a8w8-dynamic")
 _GROUP_SIZES = (0, 32, 64, 128)
 _DEFAULT_GROUP_SIZE = 32
@@ -49,7 +54,9 @@ class ExportOptions:
     per group_size inputs of an output channel) or 'a8w8-dynamic' (int8 weights, and the inputs of linear
     layers rounded to int8 with one scale per token). group_size: of a16w4 only: 32, 64, 128, or 0 for one
     scale per output channel; default 32. dtype: 'float16' or 'float32' of weights that are not quantized, and
-    of scales. kv_dtype: of the KV caches; default dtype. target: operators, 'cpu' or 'ascend'. max_seq_len:
+    of scales. kv_dtype: of the KV caches, also 'int8'; default dtype. kv_granularity: of int8 caches:
+    'per_channel', with calibrated scales (kv_scales of export_bundle), or 'per_token', where each row of a
+    head gets its scale as it comes; default per_token. target: operators, 'cpu' or 'ascend'. max_seq_len:
     rows of the static caches; default the model's own limit, at most 2048. prefill_chunk: tokens per prefill
     call; default 256. batch: sequences per call. force: replace an existing bundle.
     """
@@ -58,6 +65,7 @@ class ExportOptions:
     group_size: int | None = None
     dtype: str = "float16"
     kv_dtype: str | None = None
+    kv_granularity: str | None = None
     target: str = "cpu"
     max_seq_len: int | None = None
     prefill_chunk: int | None = None
@@ -73,6 +81,7 @@ class _Settings:
     quantization: Mapping[str, WeightQuantization]
     dtype: str
     kv_dtype: str
+    kv_granularity: str | None
     target: str
     max_seq_len: int
     prefill_chunk: int
@@ -84,11 +93,14 @@ def export_bundle(
     bundle: str | Path,
     options: ExportOptions | None = None,
     progress: Progress | None = None,
+    kv_scales: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Path:
     """Export a Hugging Face checkpoint folder to a bundle folder and return the bundle's path.
 
     The bundle appears complete or not at all: it is written beside its place and renamed. progress is called
-    with bytes of weights written and in total. ExportError: an unsupported model or option, a damaged
+    with bytes of weights written and in total. kv_scales: of int8 caches with scales per channel, by
+    parameter: 'model.layers.{i}.self_attn.key_scale' and '….value_scale', positive float32 [KV heads,
+    head_dim]. ExportError: an unsupported model or option, a damaged
     checkpoint, or an existing bundle without `force`; OSError: the disk.
     """
     checkpoint, bundle = Path(checkpoint), Path(os.path.abspath(bundle))
@@ -101,6 +113,7 @@ def export_bundle(
         raise ExportError(str(error)) from None
     settings = _settle(options, config)
     _check_pairs(checkpoint, config, settings.quantization)
+    computed = _kv_scales(config, settings, kv_scales)
     tokenizer = read_tokenizer(checkpoint, config.vocab_size)
     for message in tokenizer.warnings:
         warnings.warn(message, stacklevel=2)
@@ -112,11 +125,9 @@ def export_bundle(
     parameters = graphs["decode"].parameters
     if set(parameters) != set(graphs["prefill"].parameters):
         raise AssertionError("prefill and decode graphs do not read the same parameters")
-    cos, sin = rotary_tables(config, _rotary_rows(settings))
+    computed["rotary.cos"], computed["rotary.sin"] = rotary_tables(config, _rotary_rows(settings))
     tied_to = {"lm_head.weight": _EMBEDDING} if config.tie_word_embeddings else {}
-    plan = WeightPlan(
-        source, parameters, {"rotary.cos": cos, "rotary.sin": sin}, tied_to, settings.quantization
-    )
+    plan = WeightPlan(source, parameters, computed, tied_to, settings.quantization)
     places = lay_out(plan.parameters)
 
     bundle.parent.mkdir(parents=True, exist_ok=True)
@@ -140,16 +151,17 @@ def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
     for flag, value, allowed in (
         ("--quant", options.quant, _QUANTIZATIONS),
         ("--dtype", options.dtype, _DTYPES),
-        ("--kv-dtype", kv_dtype, _DTYPES),
+        ("--kv-dtype", kv_dtype, _KV_DTYPES),
         ("--target", options.target, _TARGETS),
     ):
         if value not in allowed:
             raise ExportError(f"{flag}: {value!r} is not one of {', '.join(allowed)}")
+    granularity = _kv_granularity(kv_dtype, options.kv_granularity)
     scheme = _quantization(options)
     quantization = {} if scheme is None else dict.fromkeys(config.linear_shapes(), scheme)
     if options.target == "ascend":
         for flag, value in (("--dtype", options.dtype), ("--kv-dtype", kv_dtype)):
-            if value != "float16":
+            if value == "float32":
                 raise ExportError(
                     f"{flag}: {value} is not possible with --target ascend, whose primitives take float16"
                 )
@@ -167,8 +179,50 @@ def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
         raise ExportError(f"--prefill-chunk: {chunk} must divide --max-seq-len {rows} with --target ascend")
     _check_range("--batch", options.batch, 1, 1024, "its upper limit")
     return _Settings(
-        scheme, quantization, options.dtype, kv_dtype, options.target, rows, chunk, options.batch
+        scheme, quantization, options.dtype, kv_dtype, granularity, options.target, rows, chunk, options.batch
     )
+
+
+def _kv_granularity(kv_dtype: str, value: str | None) -> str | None:
+    if kv_dtype != "int8":
+        if value is not None:
+            raise ExportError(
+                f"--kv-granularity: {value} has no meaning with --kv-dtype {kv_dtype}, only int8"
+            )
+        return None
+    value = value or "per_token"
+    if value not in _KV_GRANULARITIES:
+        raise ExportError(f"--kv-granularity: {value!r} is not one of {', '.join(_KV_GRANULARITIES)}")
+    return value
+
+
+def _kv_scales(
+    config: LlamaConfig, settings: _Settings, given: Mapping[str, NDArray[np.float32]] | None
+) -> dict[str, NDArray[Any]]:
+    """The parameters of static caches, checked."""
+    names = [
+        f"model.layers.{i}.self_attn.{kind}_scale"
+        for i in range(config.num_hidden_layers if settings.kv_granularity == "per_channel" else 0)
+        for kind in ("key", "value")
+    ]
+    given = given or {}
+    if names and not given:
+        raise ExportError(
+            "--kv-granularity: per_channel needs scales from a calibration; per_token needs none"
+        )
+    if given.keys() != set(names):
+        name = min(given.keys() ^ set(names))
+        raise ExportError(
+            f"scales of the KV caches: {name} is {'unexpected' if name in given else 'missing'}"
+        )
+    shape = (config.num_key_value_heads, config.head_dim)
+    scales = {name: np.asarray(given[name], np.float32) for name in names}
+    for name, scale in scales.items():
+        if scale.shape != shape:
+            raise ExportError(f"{name}: shape {list(scale.shape)}, expected {list(shape)}")
+        if not np.all(np.isfinite(scale) & (scale > 0)):
+            raise ExportError(f"{name}: a scale is not a positive number")
+    return scales
 
 
 def _quantization(options: ExportOptions) -> WeightQuantization | None:
@@ -219,6 +273,7 @@ def _trace(config: LlamaConfig, settings: _Settings, tokens: int, name: str) -> 
         kv_dtype=settings.kv_dtype,
         quantization=settings.quantization,
         graph_name=name,
+        kv_granularity=settings.kv_granularity,
     )
 
 
@@ -228,7 +283,8 @@ def _manifest(
     tokenizer: dict[str, Any] | None,
     files: dict[str, FileRecord],
 ) -> dict[str, Any]:
-    signature = signature_names(config.num_hidden_layers)
+    signature = signature_names(config.num_hidden_layers, settings.kv_granularity)
+    kv = {"kv_granularity": settings.kv_granularity} if settings.kv_granularity is not None else {}
     return {
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,
@@ -236,6 +292,7 @@ def _manifest(
         "target": settings.target,
         "dtype": settings.dtype,
         "kv_dtype": settings.kv_dtype,
+        **kv,
         "batch_size": settings.batch,
         "max_seq_len": settings.max_seq_len,
         "prefill_chunk": settings.prefill_chunk,

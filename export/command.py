@@ -65,9 +65,16 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--kv-dtype",
-        choices=("float16", "float32"),
+        choices=("float16", "float32", "int8"),
         default=None,
-        help="type of the KV caches (default: --dtype)",
+        help="type of the KV caches; int8 halves what float16 takes (default: --dtype)",
+    )
+    parser.add_argument(
+        "--kv-granularity",
+        choices=("per_channel", "per_token"),
+        default=None,
+        help="of int8 caches: calibrated scales of the channels, or one for each token and head, made as it"
+        " comes (default: per_token)",
     )
     parser.add_argument(
         "--target",
@@ -106,6 +113,7 @@ def _run(args: argparse.Namespace) -> int:
         group_size=args.group_size,
         dtype=args.dtype,
         kv_dtype=args.kv_dtype,
+        kv_granularity=args.kv_granularity,
         target=args.target,
         max_seq_len=args.max_seq_len,
         prefill_chunk=args.prefill_chunk,

@@ -62,9 +62,12 @@ class ExternalData:
     length: int
 
 
-def signature_names(layers: int) -> GraphSignature:
-    """The signature of every language-model graph with this many layers."""
-    caches = tuple(f"{kind}_cache.{i}" for i in range(layers) for kind in ("key", "value"))
+def signature_names(layers: int, kv_granularity: str | None = None) -> GraphSignature:
+    """The signature of every language-model graph with this many layers; kv_granularity as in GraphShape."""
+    kinds = ["key_cache", "value_cache"]
+    if kv_granularity == "per_token":
+        kinds += ["key_cache_scale", "value_cache_scale"]
+    caches = tuple(f"{kind}.{i}" for i in range(layers) for kind in kinds)
     return GraphSignature(
         ("input_ids", "input_position", "batch_valid_length", *caches),
         ("logits", *caches),
@@ -104,6 +107,7 @@ def trace_llama(
     kv_dtype: str,
     quantization: Mapping[str, WeightQuantization],
     graph_name: str,
+    kv_granularity: str | None = None,
 ) -> TracedGraph:
     """Trace one graph of a Llama network for `target`; the arguments are those of models.graph.GraphShape.
 
@@ -124,18 +128,20 @@ def trace_llama(
     from mindir_llm.models.graph import GraphShape, OperatorSet
     from mindir_llm.models.llama import LlamaForCausalLM
 
-    shape = GraphShape(batch, tokens, max_seq_len, rotary_rows, dtype, kv_dtype, quantization)
+    shape = GraphShape(batch, tokens, max_seq_len, rotary_rows, dtype, kv_dtype, quantization, kv_granularity)
     build: OperatorSet = CpuOperators(shape) if target == "cpu" else AscendOperators(shape)
     network = LlamaForCausalLM(config, shape, build)
-    cache = Tensor(np.zeros((batch, config.num_key_value_heads, max_seq_len, config.head_dim), kv_dtype))
+    rows = (batch, config.num_key_value_heads, max_seq_len)
+    caches = [Tensor(np.zeros((*rows, config.head_dim), kv_dtype))] * 2
+    caches += [Tensor(np.zeros((*rows, 1), np.float32))] * (shape.caches_per_layer - 2)
     arguments = [
         Tensor(np.zeros((batch, tokens), np.int32)),
         Tensor(np.zeros((batch,), np.int32)),
         Tensor(np.ones((batch,), np.int32)),
-        *[cache] * (2 * config.num_hidden_layers),
+        *caches * config.num_hidden_layers,
     ]
     model = _compile(network, arguments)
-    _rewrite(model, signature_names(config.num_hidden_layers), graph_name)
+    _rewrite(model, signature_names(config.num_hidden_layers, kv_granularity), graph_name)
     return TracedGraph(model)
 
 

@@ -3,6 +3,8 @@ Ascend."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
@@ -23,8 +25,8 @@ class AscendOperators:
     """Cells of the `ascend` target for one graph shape; see OperatorSet for what each maps to what."""
 
     def __init__(self, shape: GraphShape) -> None:
-        if shape.dtype != "float16" or shape.kv_dtype != "float16":
-            raise ValueError("the ascend operator set works in float16 only")
+        if shape.dtype != "float16" or shape.kv_dtype not in ("float16", "int8"):
+            raise ValueError("the ascend operator set works in float16, with caches of float16 or int8, only")
         self.shape = shape
 
     def embedding(self, vocab_size: int, hidden_size: int) -> nn.Cell:
@@ -50,7 +52,8 @@ class AscendOperators:
         return _Rotary(self.shape, head_dim)
 
     def attention(self, heads: int, kv_heads: int, head_dim: int) -> nn.Cell:
-        return _Attention(self.shape, heads, kv_heads, head_dim)
+        cell = {None: _Attention, "per_channel": _ChannelInt8Attention, "per_token": _TokenInt8Attention}
+        return cell[self.shape.kv_granularity](self.shape, heads, kv_heads, head_dim)
 
     def gated_silu(self) -> nn.Cell:
         return _GatedSilu()
@@ -208,6 +211,8 @@ class _Attention(nn.Cell):
         self.rope = gen.ApplyRotaryPosEmb(_HALF_ROTATION_GATHERED)
         self.scatter = gen.KVCacheScatterUpdate()
         self.is_decode = shape.tokens == 1
+        self.kv_granularity = shape.kv_granularity
+        self.cast, self.mul, self.concat = ops.Cast(), ops.Mul(), ops.Concat(0)
         settings = {
             "num_heads": heads,
             "num_key_value_heads": kv_heads,
@@ -226,25 +231,77 @@ class _Attention(nn.Cell):
     def split_heads(self, x, heads):  # type: ignore[no-untyped-def]
         return ops.transpose(ops.reshape(x, (self.batch, self.tokens, heads, self.head_dim)), (0, 2, 1, 3))
 
-    def construct(self, q, k, v, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
+    def rows_of(self, x, scale):  # type: ignore[no-untyped-def]
+        """Keys or values [B*T, Hkv*D] -> what goes into the cache [B, Hkv, T, D], and the scales of these
+        rows [B, Hkv, T, 1], or None."""
+        return self.split_heads(x, self.kv_heads), None
+
+    # The caches are written and read here and handed to no function in between: MindSpore would copy them.
+    def construct(self, q, k, v, caches, rotary, key_scale, value_scale):  # type: ignore[no-untyped-def]
         cos, sin, first_row, positions, mask = rotary
         q, k = self.rope(q, k, cos, sin, positions)
         q = self.split_heads(q, self.heads)
-        k = self.split_heads(k, self.kv_heads)
-        v = self.split_heads(v, self.kv_heads)
-        key_cache = self.scatter(key_cache, first_row, k, _ROWS_AXIS, "update")
-        value_cache = self.scatter(value_cache, first_row, v, _ROWS_AXIS, "update")
+        key_rows, key_row_scale = self.rows_of(k, key_scale)
+        value_rows, value_row_scale = self.rows_of(v, value_scale)
+        keys = self.scatter(caches[0], first_row, key_rows, _ROWS_AXIS, "update")
+        values = self.scatter(caches[1], first_row, value_rows, _ROWS_AXIS, "update")
+        written: Any = (keys, values)
+        if self.kv_granularity == "per_token":
+            # The NPU's attention takes scales of tokens only if all heads share them. So here, too, it reads
+            # float16.
+            key_scale = self.scatter(caches[2], first_row, key_row_scale, _ROWS_AXIS, "update")
+            value_scale = self.scatter(caches[3], first_row, value_row_scale, _ROWS_AXIS, "update")
+            written = (keys, values, key_scale, value_scale)
+        antiquant = None
+        if self.kv_granularity is not None:
+            if self.kv_granularity == "per_channel":
+                channels = (1, self.kv_heads, 1, self.head_dim)
+                key_scale, value_scale = ops.reshape(key_scale, channels), ops.reshape(value_scale, channels)
+            if self.kv_granularity == "per_channel" and self.is_decode:
+                antiquant = self.cast(self.concat((key_scale, value_scale)), mstype.float16)
+            else:
+                # PromptFlashAttention takes no scales of caches.
+                keys = self.mul(self.cast(keys, mstype.float16), self.cast(key_scale, mstype.float16))
+                values = self.mul(self.cast(values, mstype.float16), self.cast(value_scale, mstype.float16))
         if self.is_decode:
             context = self.flash(
-                q, (key_cache,), (value_cache,), mask,
-                None, None, None, None, None, None, None, None, None, None, None,
+                q, (keys,), (values,), mask,
+                None, None, None, None, None, None, None, antiquant, None, None, None,
             )  # fmt: skip
         else:
-            context = self.flash(
-                q, key_cache, value_cache, mask, None, None, None, None, None, None, None, None
-            )
+            context = self.flash(q, keys, values, mask, None, None, None, None, None, None, None, None)
         context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.heads * self.head_dim))
-        return context, key_cache, value_cache
+        return (context, *written)
+
+
+class _ChannelInt8Attention(_Attention):
+    """int8 caches, one scale for each channel of a head."""
+
+    def __init__(self, shape: GraphShape, heads: int, kv_heads: int, head_dim: int) -> None:
+        super().__init__(shape, heads, kv_heads, head_dim)
+        self.channels = kv_heads * head_dim
+        self.zero = Tensor(np.zeros(1, np.float32))
+        self.quantize = gen.QuantV2()
+
+    def rows_of(self, x, scale):  # type: ignore[no-untyped-def]
+        # A float offset, here zeros, makes the scale a factor on every backend. All three have one type.
+        factor = ops.div(1.0, ops.reshape(scale, (self.channels,)))
+        # Depending on the input keeps MindSpore from storing the zeros as a constant in the graph.
+        offset = ops.broadcast_to(ops.depend(self.zero, x), (self.channels,))
+        x = self.quantize(ops.cast(x, mstype.float32), factor, offset, False, "ROUND", mstype.int8)
+        return self.split_heads(x, self.kv_heads), None
+
+
+class _TokenInt8Attention(_Attention):
+    """int8 caches, one scale for each row of a head."""
+
+    def __init__(self, shape: GraphShape, heads: int, kv_heads: int, head_dim: int) -> None:
+        super().__init__(shape, heads, kv_heads, head_dim)
+        self.quantize = gen.DynamicQuantExt()
+
+    def rows_of(self, x, scale):  # type: ignore[no-untyped-def]
+        integers, scale = self.quantize(self.split_heads(x, self.kv_heads), None)
+        return integers, ops.reshape(scale, (self.batch, self.kv_heads, self.tokens, 1))
 
 
 class _GatedSilu(nn.Cell):

@@ -59,7 +59,8 @@ class CpuOperators:
         return _Rotary(self.shape, head_dim)
 
     def attention(self, heads: int, kv_heads: int, head_dim: int) -> nn.Cell:
-        return _Attention(self.shape, heads, kv_heads, head_dim)
+        cell = {None: _Attention, "per_channel": _ChannelInt8Attention, "per_token": _TokenInt8Attention}
+        return cell[self.shape.kv_granularity](self.shape, heads, kv_heads, head_dim)
 
     def gated_silu(self) -> nn.Cell:
         return _GatedSilu()
@@ -264,7 +265,7 @@ class _Attention(nn.Cell):
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, head_dim
         self.half = head_dim // 2
         self.group = heads // kv_heads
-        self.kv_dtype = _FLOAT[shape.kv_dtype]
+        self.kv_dtype = _FLOAT.get(shape.kv_dtype, mstype.int8)
         self.scale = head_dim**-0.5
         self.concat = ops.Concat(-1)
         self.matmul = ops.BatchMatMul()
@@ -291,24 +292,73 @@ class _Attention(nn.Cell):
         wide = ops.broadcast_to(flat, (self.batch * self.kv_heads, self.group, self.rows, self.head_dim))
         return ops.reshape(wide, (self.batch, self.heads, self.rows, self.head_dim))
 
-    def construct(self, q, k, v, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
+    def store(self, caches, k, v, written, kept, key_scale, value_scale):  # type: ignore[no-untyped-def]
+        """-> keys and values float32 [B, Hkv, S, D] that attention reads, and the updated caches."""
+        keys = self.write(caches[0], k, written, kept)
+        values = self.write(caches[1], v, written, kept)
+        if self.kv_dtype == mstype.float32:
+            return keys, values, (keys, values)
+        # Attention reads the rounded cache, so that a row counts the same in this call as in later ones.
+        key_cache, value_cache = ops.cast(keys, self.kv_dtype), ops.cast(values, self.kv_dtype)
+        keys, values = ops.cast(key_cache, mstype.float32), ops.cast(value_cache, mstype.float32)
+        return keys, values, (key_cache, value_cache)
+
+    def construct(self, q, k, v, caches, rotary, key_scale, value_scale):  # type: ignore[no-untyped-def]
         cos, sin, written, kept, mask = rotary
         q = self.rotate(self.split_heads(q, self.heads), cos, sin)
         k = self.rotate(self.split_heads(k, self.kv_heads), cos, sin)
         v = self.split_heads(v, self.kv_heads)
         written = ops.broadcast_to(written, (self.batch, self.kv_heads, self.tokens, self.rows))
-        keys = self.write(key_cache, k, written, kept)
-        values = self.write(value_cache, v, written, kept)
-        if self.kv_dtype != mstype.float32:
-            # Attention reads the rounded cache, so that a row counts the same in this call as in later ones.
-            key_cache, value_cache = ops.cast(keys, self.kv_dtype), ops.cast(values, self.kv_dtype)
-            keys, values = ops.cast(key_cache, mstype.float32), ops.cast(value_cache, mstype.float32)
-        else:
-            key_cache, value_cache = keys, values
+        keys, values, caches = self.store(caches, k, v, written, kept, key_scale, value_scale)
         scores = ops.add(ops.mul(self.matmul_nt(q, self.repeat(keys)), self.scale), mask)
         context = self.matmul(ops.softmax(scores, -1), self.repeat(values))
         context = ops.reshape(ops.transpose(context, (0, 2, 1, 3)), (-1, self.heads * self.head_dim))
-        return context, key_cache, value_cache
+        return (context, *caches)
+
+
+class _ChannelInt8Attention(_Attention):
+    """int8 caches, one scale for each channel of a head."""
+
+    def __init__(self, shape: GraphShape, heads: int, kv_heads: int, head_dim: int) -> None:
+        super().__init__(shape, heads, kv_heads, head_dim)
+        self.round = ops.Round()
+
+    def update(self, cache, new, scale, written, kept):  # type: ignore[no-untyped-def]
+        """-> what the cache holds as float32, and the updated cache."""
+        scale = ops.reshape(scale, (1, self.kv_heads, 1, self.head_dim))
+        # Times the reciprocal, and down to -128, because QuantV2 of the ascend set does it so.
+        integers = self.round(ops.mul(new, ops.div(1.0, scale)))
+        integers = ops.minimum(ops.maximum(integers, -128.0), 127.0)
+        cache = ops.cast(self.write(cache, integers, written, kept), mstype.int8)
+        return ops.mul(ops.cast(cache, mstype.float32), scale), cache
+
+    def store(self, caches, k, v, written, kept, key_scale, value_scale):  # type: ignore[no-untyped-def]
+        keys, key_cache = self.update(caches[0], k, key_scale, written, kept)
+        values, value_cache = self.update(caches[1], v, value_scale, written, kept)
+        return keys, values, (key_cache, value_cache)
+
+
+class _TokenInt8Attention(_Attention):
+    """int8 caches, one scale for each row of a head, a 127th of its largest magnitude."""
+
+    def __init__(self, shape: GraphShape, heads: int, kv_heads: int, head_dim: int) -> None:
+        super().__init__(shape, heads, kv_heads, head_dim)
+        self.largest = ops.ReduceMax(keep_dims=True)
+        self.round = ops.Round()
+
+    def update(self, cache, scales, new, written, kept):  # type: ignore[no-untyped-def]
+        """-> what the cache holds as float32, the updated cache, its updated scales."""
+        # A row of zeros stays one.
+        scale = ops.div(ops.maximum(self.largest(ops.abs(new), -1), _TINY), 127.0)
+        integers = self.round(ops.div(new, scale))
+        cache = ops.cast(self.write(cache, integers, written, kept), mstype.int8)
+        scales = ops.add(ops.mul(scales, kept), self.matmul_tn(written, scale))
+        return ops.mul(ops.cast(cache, mstype.float32), scales), cache, scales
+
+    def store(self, caches, k, v, written, kept, key_scale, value_scale):  # type: ignore[no-untyped-def]
+        keys, key_cache, key_scales = self.update(caches[0], caches[2], k, written, kept)
+        values, value_cache, value_scales = self.update(caches[1], caches[3], v, written, kept)
+        return keys, values, (key_cache, value_cache, key_scales, value_scales)
 
 
 class _GatedSilu(nn.Cell):

@@ -21,8 +21,11 @@ class GraphShape:
     batch: sequences B. tokens: T per sequence in one call (the prefill chunk, or 1 for decode). max_seq_len:
     rows S of each KV cache. rotary_rows: rows of the cosine and sine tables; S plus the prefill chunk, so
     that the padded rows of a last chunk still index inside them. dtype and kv_dtype: 'float16' or 'float32',
-    of stored weights and of caches. quantization: module name of a linear layer
+    of stored weights and of caches; caches may be 'int8' too. quantization: module name of a linear layer
     ('model.layers.3.mlp.down_proj', 'lm_head') -> how its weight is stored; one that is absent keeps dtype.
+    kv_granularity: None with float caches. int8 ones hold value / scale, rounded: 'per_channel', where the
+    scales are parameters of the graph, or 'per_token', each row of a head by its own, a 127th of its largest
+    magnitude, which is stored in further caches.
     """
 
     batch: int
@@ -32,10 +35,18 @@ class GraphShape:
     dtype: str
     kv_dtype: str
     quantization: Mapping[str, WeightQuantization]
+    kv_granularity: str | None = None
+
+    @property
+    def caches_per_layer(self) -> int:
+        """Keys and values, and the scales of their rows."""
+        return 4 if self.kv_granularity == "per_token" else 2
 
 
 class OperatorSet(Protocol):
     """Builds the cells whose primitives differ between targets. Activations are matrices [B*T, features]."""
+
+    shape: GraphShape
 
     def embedding(self, vocab_size: int, hidden_size: int) -> nn.Cell:
         """ids int32 [B, T] -> activations [B*T, hidden]; holds `weight` [vocab, hidden] in the stored
@@ -61,8 +72,13 @@ class OperatorSet(Protocol):
         tables."""
 
     def attention(self, heads: int, kv_heads: int, head_dim: int) -> nn.Cell:
-        """(q, k, v [B*T, heads*head_dim], key cache, value cache [B, Hkv, S, D], rotary's result)
-        -> (context [B*T, heads*head_dim], updated key cache, updated value cache)."""
+        """(q, k, v [B*T, heads*head_dim], caches of the layer, rotary's result, key scale, value scale)
+        -> (context [B*T, heads*head_dim], updated caches).
+
+        Caches are those of keys and of values [B, Hkv, S, D], and with scales per token those of key scales
+        and of value scales, float32 [B, Hkv, S, 1]. The two scales, float32 [Hkv, D], are None unless they
+        are per channel.
+        """
 
     def gated_silu(self) -> nn.Cell:
         """(gate, up [N, F]) -> silu(gate) * up [N, F]."""

@@ -1,8 +1,9 @@
 """The Llama network (Llama 1-3.2, TinyLlama, Mistral without window) as static-shape MindSpore cells.
 
 Parameter names are the checkpoint's own, plus `….weight_scale` and others of quantized weights (see
-models.graph) and `rotary.cos`, `rotary.sin`. No weights and no I/O here: parameters are empty, and the
-exporter streams their values past the traced graph.
+models.graph), `rotary.cos` and `rotary.sin`, and `….self_attn.key_scale` and `value_scale` of int8 caches
+with scales per channel. No weights and no I/O here: parameters are empty, and the exporter streams their
+values past the traced graph.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
 
 from mindir_llm.models.config import LlamaConfig
-from mindir_llm.models.graph import GraphShape, OperatorSet
+from mindir_llm.models.graph import GraphShape, OperatorSet, empty_parameter
 
 __all__ = ["LlamaForCausalLM"]
 
@@ -30,12 +32,20 @@ class LlamaAttention(nn.Cell):
         self.v_proj = build.linear(f"{name}.v_proj", config.hidden_size, kv_width, config.attention_bias)
         self.o_proj = build.linear(f"{name}.o_proj", q_width, config.hidden_size, config.attention_bias)
         self.attend = build.attention(config.num_attention_heads, config.num_key_value_heads, config.head_dim)
+        self.has_scales = build.shape.kv_granularity == "per_channel"
+        if self.has_scales:
+            channels = (config.num_key_value_heads, config.head_dim)
+            self.key_scale = empty_parameter(channels, mstype.float32)
+            self.value_scale = empty_parameter(channels, mstype.float32)
 
-    def construct(self, x, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
-        context, key_cache, value_cache = self.attend(
-            self.q_proj(x), self.k_proj(x), self.v_proj(x), key_cache, value_cache, rotary
+    def construct(self, x, caches, rotary):  # type: ignore[no-untyped-def]
+        key_scale, value_scale = None, None
+        if self.has_scales:
+            key_scale, value_scale = self.key_scale, self.value_scale
+        result = self.attend(
+            self.q_proj(x), self.k_proj(x), self.v_proj(x), caches, rotary, key_scale, value_scale
         )
-        return self.o_proj(context), key_cache, value_cache
+        return (self.o_proj(result[0]), *result[1:])
 
 
 class LlamaMLP(nn.Cell):
@@ -62,13 +72,11 @@ class LlamaDecoderLayer(nn.Cell):
         self.post_attention_layernorm = build.norm(config.hidden_size, config.rms_norm_eps)
         self.mlp = LlamaMLP(config, build, f"{name}.mlp")
 
-    def construct(self, x, key_cache, value_cache, rotary):  # type: ignore[no-untyped-def]
-        context, key_cache, value_cache = self.self_attn(
-            self.input_layernorm(x), key_cache, value_cache, rotary
-        )
-        x = ops.add(x, context)
+    def construct(self, x, caches, rotary):  # type: ignore[no-untyped-def]
+        result = self.self_attn(self.input_layernorm(x), caches, rotary)
+        x = ops.add(x, result[0])
         x = ops.add(x, self.mlp(self.post_attention_layernorm(x)))
-        return x, key_cache, value_cache
+        return (x, *result[1:])
 
 
 class LlamaModel(nn.Cell):
@@ -83,15 +91,17 @@ class LlamaModel(nn.Cell):
         self.norm = build.norm(config.hidden_size, config.rms_norm_eps)
         self.first_rows = Tensor(np.arange(shape.batch, dtype=np.int32) * shape.tokens)
         self.gather = ops.Gather()
+        self.caches_per_layer = shape.caches_per_layer
 
     def construct(self, input_ids, input_position, batch_valid_length, caches, rotary):  # type: ignore[no-untyped-def]
         x = self.embed_tokens(input_ids)
         updated: Any = ()
         index = 0
         for layer in self.layers:
-            x, key_cache, value_cache = layer(x, caches[index], caches[index + 1], rotary)
-            updated += (key_cache, value_cache)
-            index += 2
+            result = layer(x, caches[index : index + self.caches_per_layer], rotary)
+            x = result[0]
+            updated += result[1:]
+            index += self.caches_per_layer
         # Only the last valid row is needed from here on, so the norm and the lm_head see B rows instead of
         # B*T.
         last = ops.add(ops.sub(ops.sub(batch_valid_length, 1), input_position), self.first_rows)
@@ -102,7 +112,8 @@ class LlamaForCausalLM(nn.Cell):
     """The graph that is exported: see design of the bundle for its signature.
 
     (input_ids int32 [B,T], input_position int32 [B], batch_valid_length int32 [B], then for each layer its
-    key and its value cache [B,Hkv,S,D]) -> (logits float32 [B,vocab], then the updated caches in the same
+    key and its value cache [B,Hkv,S,D], and where int8 caches have scales per token, those of its keys and
+    its values [B,Hkv,S,1]) -> (logits float32 [B,vocab], then the updated caches in the same
     order).
     """
 

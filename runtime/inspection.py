@@ -35,6 +35,7 @@ def bundle(path: Path) -> dict[str, Any]:
     return {
         "path": str(path),
         **{name: manifest[name] for name in kept},
+        "kv_granularity": manifest.get("kv_granularity"),
         "model": manifest["model"],
         "quantization": manifest["quantization"],
         "tokenizer": manifest["tokenizer"],
@@ -69,7 +70,8 @@ def _bundle_lines(report: dict[str, Any]) -> list[str]:
     lines = [
         f"bundle        {report['path']} ({report['producer']})",
         "model         " + ", ".join(f"{name} {value}" for name, value in report["model"].items()),
-        f"target        {report['target']}, {report['dtype']}, KV cache {report['kv_dtype']}",
+        f"target        {report['target']}, {report['dtype']}, KV cache {report['kv_dtype']}"
+        + (f" {report['kv_granularity']}" if report["kv_granularity"] else ""),
         f"shapes        batch {report['batch_size']}, max_seq_len {report['max_seq_len']}, "
         f"prefill chunk {report['prefill_chunk']}",
         f"quantization  {_quantization(report['quantization'])}",
@@ -117,16 +119,17 @@ def _graph_lines(report: dict[str, Any]) -> list[str]:
 def _tensors(title: str, tensors: list[dict[str, Any]]) -> list[str]:
     """One line each; the layers' caches, which are all alike, on one."""
     lines: list[str] = []
-    caches = [one for one in tensors if one["name"].startswith(("key_cache.", "value_cache."))]
+    groups = [
+        [one for one in tensors if one["name"].startswith(kinds)]
+        for kinds in (("key_cache.", "value_cache."), ("key_cache_scale.", "value_cache_scale."))
+    ]
     for one in tensors:
         name = one["name"]
-        if one in caches:
-            if one is not caches[0]:
+        alike = next((group for group in groups if one in group and len(group) > 1), None)
+        if alike is not None and len({(item["dtype"], tuple(item["dims"])) for item in alike}) == 1:
+            if one is not alike[0]:
                 continue
-            if len({(cache["dtype"], tuple(cache["dims"])) for cache in caches}) == 1 < len(caches):
-                name = f"{caches[0]['name']} … {caches[-1]['name']} ({len(caches)})"
-            else:
-                caches = []
+            name = f"{alike[0]['name']} … {alike[-1]['name']} ({len(alike)})"
         lines.append(f"{name}: {one['dtype']}{one['dims']}")
     return [f"{title if not index else '':<14}{line}" for index, line in enumerate(lines)]
 

@@ -41,8 +41,11 @@ class BundleRunner:
             model["head_dim"],
         )
         rng = np.random.default_rng(0)
-        count = 2 * model["num_hidden_layers"]
-        self.caches = [rng.standard_normal(shape).astype(self.manifest["kv_dtype"]) for _ in range(count)]
+        self.caches = []
+        for name in self.manifest["inputs"][3:]:
+            is_scale = "_scale" in name
+            values = 30 * rng.standard_normal((*shape[:3], 1) if is_scale else shape)
+            self.caches.append(values.astype("float32" if is_scale else self.manifest["kv_dtype"]))
 
     def decode(self, ids: Sequence[int], positions: Sequence[int]) -> NDArray[np.float32]:
         """One token per sequence at the given positions -> logits [B, vocab]."""

@@ -13,10 +13,16 @@ Array = NDArray[np.float64]
 
 
 def all_logits(
-    config: dict[str, Any], tensors: dict[str, NDArray[Any]], ids: Sequence[int], int8_rows: bool = False
+    config: dict[str, Any],
+    tensors: dict[str, NDArray[Any]],
+    ids: Sequence[int],
+    int8_rows: bool = False,
+    int8_caches: str | None = None,
 ) -> Array:
     """Logits [tokens, vocab] after each token of a sequence that starts at position 0. int8_rows: what linear
-    layers take in is rounded to integers times a 127th of each row's largest magnitude."""
+    layers take in is rounded to integers times a 127th of each row's largest magnitude. int8_caches: keys and
+    values are rounded likewise: 'per_token', each head's row by itself; 'per_channel', from -128 to 127 times
+    tensors['model.layers.{i}.self_attn.key_scale'], '….value_scale' [heads, head_dim]."""
     w = {name: values.astype(np.float64) for name, values in tensors.items()}
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     dim = config.get("head_dim") or config["hidden_size"] // heads
@@ -47,6 +53,15 @@ def all_logits(
         q = rotate(linear(h, name + "self_attn.q_proj").reshape(n, heads, dim))
         k = rotate(linear(h, name + "self_attn.k_proj").reshape(n, kv_heads, dim))
         v = linear(h, name + "self_attn.v_proj").reshape(n, kv_heads, dim)
+        if int8_caches == "per_token":
+            steps = [np.abs(rows).max(-1, keepdims=True) / 127 for rows in (k, v)]
+            k, v = (np.rint(rows / step) * step for rows, step in zip((k, v), steps, strict=True))
+        elif int8_caches == "per_channel":
+            steps = [w[f"{name}self_attn.{kind}_scale"] for kind in ("key", "value")]
+            k, v = (
+                np.clip(np.rint(rows / step), -128, 127) * step
+                for rows, step in zip((k, v), steps, strict=True)
+            )
         context = np.zeros((n, heads, dim))
         for head in range(heads):
             g = head // (heads // kv_heads)

@@ -78,10 +78,18 @@ def _weight_quant_matmul(x: Any, w: Any, scale: Any, *rest: Any) -> Any:
 
 
 def _dynamic_quant(x: Any, smooth: Any) -> Any:
-    assert smooth is None
+    assert smooth is None and x.dtype == np.float16
     wide = _wide(x)
     scale = np.abs(wide).max(-1) / 127
-    return np.rint(wide / scale[:, None]).astype(np.int8), scale.astype(np.float32)
+    return np.rint(wide / scale[..., None]).astype(np.int8), scale.astype(np.float32)
+
+
+def _quant(x: Any, scale: Any, offset: Any, sqrt_mode: bool, rounding: int, dtype: int) -> Any:
+    assert (
+        x.dtype == scale.dtype == offset.dtype == np.float32 and scale.shape == offset.shape == x.shape[-1:]
+    )
+    assert not sqrt_mode and rounding == 0 and dtype == 32
+    return np.clip(np.rint(_wide(x) * _wide(scale) + _wide(offset)), -128, 127).astype(np.int8)
 
 
 def _quant_matmul(x: Any, w: Any, scale: Any, offset: Any, bias: Any, per_token: Any, *rest: Any) -> Any:
@@ -120,6 +128,7 @@ def _cache_update(cache: Any, indices: Any, updates: Any, axis: int, reduce: int
 
 def _attention(q: Any, k: Any, v: Any, mask: Any, heads: int, kv_heads: int, scale: float) -> Any:
     assert q.shape[1] == heads and k.shape[1] == v.shape[1] == kv_heads and mask.dtype == bool
+    assert q.dtype == k.dtype == v.dtype == np.float16
     k, v = (np.repeat(_wide(t), heads // kv_heads, axis=1) for t in (k, v))
     scores = scale * (_wide(q) @ k.swapaxes(-1, -2))
     scores = np.where(mask, -np.inf, scores)
@@ -135,10 +144,15 @@ def _prompt_attention(q: Any, k: Any, v: Any, mask: Any, *rest: Any) -> Any:
 
 
 def _step_attention(q: Any, k: Any, v: Any, mask: Any, *rest: Any) -> Any:
-    assert rest[:11] == (None,) * 11 and q.shape[2] == 1
+    assert rest[:7] == (None,) * 7 and rest[8:11] == (None,) * 3 and q.shape[2] == 1
     heads, layout, scale, kv_heads, block_size, _inner = rest[11:]
     assert layout == 1 and block_size == 0
-    return _attention(q, k[0], v[0], mask, heads, kv_heads, scale)
+    k, v, antiquant = k[0], v[0], rest[7]
+    if antiquant is not None:
+        assert antiquant.dtype == np.float16 and antiquant.shape == (2, kv_heads, 1, k.shape[3])
+        assert k.dtype == v.dtype == np.int8
+        k, v = (_half(_wide(t) * _wide(s)) for t, s in ((k, antiquant[0]), (v, antiquant[1])))
+    return _attention(q, k, v, mask, heads, kv_heads, scale)
 
 
 def _swiglu(x: Any, axis: int) -> Any:
@@ -150,12 +164,25 @@ def _cast(x: Any, dtype: int) -> Any:
     return x.astype({42: np.float16, 43: np.float32}[dtype])
 
 
+def _arithmetic(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """In float64, rounded to the operands' type; a Python number has the type of the other one."""
+
+    def run(a: Any, b: Any) -> Any:
+        dtype = next(x.dtype for x in (a, b) if isinstance(x, np.ndarray))
+        assert all(x.dtype == dtype for x in (a, b) if isinstance(x, np.ndarray))
+        return f(np.float64(a), np.float64(b)).astype(dtype)
+
+    return run
+
+
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": lambda a, b: a + b,
     "ApplyRotaryPosEmb": _rotary,
+    "BroadcastTo": lambda x, shape: np.broadcast_to(x, shape),
     "Cast": _cast,
     "Concat": lambda parts, axis: np.concatenate(parts, axis),
     "DynamicQuantExt": _dynamic_quant,
+    "Div": _arithmetic(np.divide),
     "Depend": lambda value, _state: value,
     "Gather": lambda table, ids, axis, _batch: np.take(table, ids, axis),
     "Greater": lambda a, b: a > b,
@@ -164,8 +191,10 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "Load": lambda value, _state: value,
     "MakeTuple": lambda *items: items,
     "MatMul": _matmul,
+    "Mul": _arithmetic(np.multiply),
     "PromptFlashAttention": _prompt_attention,
     "QuantBatchMatmul": _quant_matmul,
+    "QuantV2": _quant,
     "Reshape": lambda x, shape: x.reshape(shape),
     "RmsNorm": _rms_norm,
     "Sub": lambda a, b: a - b,

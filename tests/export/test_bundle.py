@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+from tiny_checkpoint import kv_scales, random_tensors, tiny_config, write_checkpoint
 
 from mindir_llm.export import ExportError, ExportOptions, bundle, command, export_bundle, weights
 from mindir_llm.export.checkpoint import Checkpoint
@@ -237,7 +238,16 @@ def test_file_size_limit_leaves_nothing(checkpoint: Path, tmp_path: Path) -> Non
         ({"quant": "a16w8", "group_size": 32}, "--group-size: 32 has no meaning with --quant a16w8"),
         ({"group_size": 0}, "--group-size: 0 has no meaning with --quant none"),
         ({"dtype": "bfloat16"}, "--dtype: 'bfloat16'"),
-        ({"kv_dtype": "int8"}, "--kv-dtype: 'int8'"),
+        ({"kv_dtype": "int4"}, "--kv-dtype: 'int4' is not one of float16, float32, int8"),
+        ({"kv_dtype": "int8", "kv_granularity": "per_head"}, "--kv-granularity: 'per_head' is not one of"),
+        (
+            {"kv_granularity": "per_token"},
+            "--kv-granularity: per_token has no meaning with --kv-dtype float16",
+        ),
+        (
+            {"kv_dtype": "int8", "kv_granularity": "per_channel"},
+            "per_channel needs scales from a calibration",
+        ),
         ({"target": "gpu"}, "--target: 'gpu'"),
         ({"target": "ascend", "dtype": "float32"}, "--dtype: float32 is not possible with --target ascend"),
         ({"target": "ascend", "kv_dtype": "float32"}, "--kv-dtype: float32 is not possible"),
@@ -252,6 +262,25 @@ def test_bad_option_is_named(checkpoint: Path, tmp_path: Path, changes: dict[str
     with pytest.raises(ExportError) as caught:
         export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(**changes))
     assert message in str(caught.value)
+
+
+def test_bad_cache_scales_are_named(checkpoint: Path, tmp_path: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    good = kv_scales(config)
+    name = "model.layers.1.self_attn.value_scale"
+    options = ExportOptions(kv_dtype="int8", kv_granularity="per_channel")
+    for scales, message in (
+        ({key: value for key, value in good.items() if key != name}, f"{name} is missing"),
+        (good | {"x": good[name]}, "x is unexpected"),
+        (good | {name: good[name][:, 1:]}, f"{name}: shape"),
+        (good | {name: 0 * good[name]}, f"{name}: a scale is not a positive number"),
+        (good | {name: good[name] * np.float32(np.inf)}, f"{name}: a scale is not a positive number"),
+    ):
+        with pytest.raises(ExportError) as caught:
+            export_bundle(checkpoint, tmp_path / "bundle", options, kv_scales=scales)
+        assert message in str(caught.value)
+    with pytest.raises(ExportError, match="is unexpected"):
+        export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(kv_dtype="int8"), kv_scales=good)
 
 
 def test_unsupported_config_is_an_export_error(tmp_path: Path) -> None:

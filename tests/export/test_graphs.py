@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from mindir_reader import constant, operator, operators, parameter, read_model, tensors_in
 from numpy_mindir import int4_weight
-from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+from tiny_checkpoint import kv_scales, random_tensors, tiny_config, write_checkpoint
 
 from mindir_llm.export import ExportOptions, bundle, export_bundle
 from mindir_llm.export.trace import ParameterSpec
@@ -32,6 +33,14 @@ CASES = {
     "cpu-a16w4": ExportOptions(quant="a16w4", max_seq_len=16, prefill_chunk=4),
     "cpu-a16w4-float32": ExportOptions(quant="a16w4", dtype="float32", max_seq_len=16, prefill_chunk=4),
     "cpu-a16w4-channel": ExportOptions(quant="a16w4", group_size=0, max_seq_len=16, prefill_chunk=4),
+    "cpu-kv8": ExportOptions(dtype="float32", kv_dtype="int8", max_seq_len=16, prefill_chunk=4),
+    "cpu-kv8-channel": ExportOptions(
+        kv_dtype="int8", kv_granularity="per_channel", max_seq_len=16, prefill_chunk=4
+    ),
+    "ascend-kv8": ExportOptions(target="ascend", kv_dtype="int8", max_seq_len=16, prefill_chunk=4),
+    "ascend-kv8-channel": ExportOptions(
+        target="ascend", kv_dtype="int8", kv_granularity="per_channel", max_seq_len=16, prefill_chunk=4
+    ),
     "ascend-float16": ExportOptions(target="ascend", max_seq_len=16, prefill_chunk=4),
     "ascend-a16w8": ExportOptions(target="ascend", quant="a16w8", max_seq_len=16, prefill_chunk=4),
     "ascend-a16w4": ExportOptions(target="ascend", quant="a16w4", max_seq_len=16, prefill_chunk=4),
@@ -60,7 +69,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundles(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("bundles")
-    return {name: export_bundle(checkpoint, folder / name, options) for name, options in CASES.items()}
+    scales = kv_scales(tiny_config())
+    return {
+        name: export_bundle(
+            checkpoint,
+            folder / name,
+            options,
+            kv_scales=scales if options.kv_granularity == "per_channel" else None,
+        )
+        for name, options in CASES.items()
+    }
 
 
 @pytest.mark.parametrize("name", ["cpu-float32", "cpu-float16"])
@@ -86,6 +104,29 @@ def test_ascend_graphs_name_the_fused_primitives(bundles: dict[str, Path], name:
         found = operators(read_model(bundles[name] / f"{graph}.mindir"))
         assert common | {linear, attention[graph]} <= found
         assert not found & (set(attention.values()) - {attention[graph]})
+        # A copy of a cache, which MindSpore makes where it cannot see that nothing else reads it.
+        assert "TensorMove" not in found
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_ascend_graphs_say_how_int8_caches_are_rounded_and_read(bundles: dict[str, Path], graph: str) -> None:
+    models = {name: read_model(bundles[f"ascend-kv8{name}"] / f"{graph}.mindir") for name in ("", "-channel")}
+    for name, kind in (("", "DynamicQuantExt"), ("-channel", "QuantV2")):
+        counts = Counter(operator(node) for node in models[name].graph.node)
+        assert counts[kind] == 2 * 2, "keys and values of two layers"
+        assert counts["KVCacheScatterUpdate"] == (8 if name == "" else 4)
+        nodes = {node.name: node for node in models[name].graph.node}
+        for node in nodes.values():
+            if operator(node) == "IncreFlashAttention":
+                scale = nodes[node.input[11]]
+                assert (operator(scale) == "Cast") == (name == "-channel")
+            elif operator(node) == "QuantV2":
+                square_root, rounding, dtype = (constant(nodes[one]) for one in node.input[3:])
+                assert (square_root, rounding, dtype) == (0, 0, 32)
+    stored = {tensor.name: tensor for tensor in models["-channel"].graph.parameter}
+    folder = bundles["ascend-kv8-channel"]
+    for scale_name, values in kv_scales(tiny_config()).items():
+        np.testing.assert_array_equal(parameter(folder, stored[scale_name]), values)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -94,13 +135,19 @@ def test_signature(bundles: dict[str, Path], name: str, graph: str) -> None:
     manifest = json.loads((bundles[name] / "manifest.json").read_text())
     model = read_model(bundles[name] / f"{graph}.mindir")
     tokens = manifest["prefill_chunk"] if graph == "prefill" else 1
-    kv = 1 if CASES[name].dtype == "float32" else 10
-    cache = ((1, 2, 16, 8), kv)
+    options = CASES[name]
+    kv = 3 if options.kv_dtype == "int8" else 1 if options.dtype == "float32" else 10
+    kinds = {"key_cache": ((1, 2, 16, 8), kv), "value_cache": ((1, 2, 16, 8), kv)}
+    if options.kv_dtype == "int8":
+        assert manifest["kv_granularity"] == (options.kv_granularity or "per_token")
+    if manifest.get("kv_granularity") == "per_token":
+        kinds |= {"key_cache_scale": ((1, 2, 16, 1), 1), "value_cache_scale": ((1, 2, 16, 1), 1)}
+    assert manifest["kv_dtype"] == (options.kv_dtype or options.dtype)
     expected: dict[str, Any] = {
         "input_ids": ((1, tokens), 6),
         "input_position": ((1,), 6),
         "batch_valid_length": ((1,), 6),
-        **{f"{kind}_cache.{i}": cache for i in range(2) for kind in ("key", "value")},
+        **{f"{kind}.{i}": cache for i in range(2) for kind, cache in kinds.items()},
     }
     found = {v.name: (tuple(v.tensor[0].dims), v.tensor[0].data_type) for v in model.graph.input}
     assert list(found) == list(expected) == manifest["inputs"]
@@ -109,7 +156,7 @@ def test_signature(bundles: dict[str, Path], name: str, graph: str) -> None:
     assert manifest["outputs"] == ["logits", *manifest["inputs"][3:]]
     (output,) = model.graph.output
     types = [(tuple(t.dims), t.data_type) for t in tensors_in(output.attr_info)]
-    assert types == [((1, 50), 1), *[cache] * 4]
+    assert types == [((1, 50), 1), *kinds.values(), *kinds.values()]
     names = {node.name for node in model.graph.node}
     assert {"logits", "key_cache.0.updated", "value_cache.1.updated"} <= names
     assert all(node.name == node.output[0] for node in model.graph.node)

@@ -11,7 +11,7 @@ import pytest
 from bundle_runner import BundleRunner
 from numpy_llama import all_logits
 from numpy_mindir import load_ascend_graph
-from tiny_checkpoint import Tensors, random_tensors, tiny_config, write_checkpoint
+from tiny_checkpoint import Tensors, kv_scales, random_tensors, tiny_config, write_checkpoint
 
 from mindir_llm.export import ExportOptions, export_bundle
 from mindir_llm.export.quantize.rtn import (
@@ -148,6 +148,36 @@ def test_int8_activations(target: str, tmp_path: Path) -> None:
     rounding = np.abs(expected_logits(config, weights) - expected)
     options = ExportOptions(quant="a8w8-dynamic", dtype=dtype, target=target, max_seq_len=16, prefill_chunk=4)
     bundle = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", options)
+    runner = BundleRunner(bundle) if target == "cpu" else BundleRunner(bundle, load_ascend_graph)
+    apart = np.abs(run_all(runner) - expected)
+    if target == "cpu":
+        assert np.median(apart) < 1e-5
+    assert apart.max() < 2 * rounding.max()
+
+
+@pytest.mark.parametrize("target", ["cpu", "ascend"])
+@pytest.mark.parametrize("granularity", ["per_channel", "per_token"])
+def test_int8_caches(target: str, granularity: str, tmp_path: Path) -> None:
+    """Rounding after the same float32 arithmetic is the same rounding, but for values beside the middle of
+    two integers: most logits are equal, the others a step apart. With float16 activations many are. Scales
+    are small enough that some channels saturate."""
+    config = tiny_config(attention_bias=True)
+    tensors = random_tensors(config)
+    write_checkpoint(tmp_path / "checkpoint", config, tensors)
+    dtype = "float32" if target == "cpu" else "float16"
+    weights = stored(tensors, config, dtype, "none")
+    scales = kv_scales(config) if granularity == "per_channel" else {}
+    expected = all_logits(config, weights | scales, IDS, int8_caches=granularity)[PROMPT - 1 :]
+    rounding = np.abs(expected_logits(config, weights) - expected)
+    options = ExportOptions(
+        dtype=dtype,
+        target=target,
+        kv_dtype="int8",
+        kv_granularity=granularity,
+        max_seq_len=16,
+        prefill_chunk=4,
+    )
+    bundle = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", options, kv_scales=scales)
     runner = BundleRunner(bundle) if target == "cpu" else BundleRunner(bundle, load_ascend_graph)
     apart = np.abs(run_all(runner) - expected)
     if target == "cpu":

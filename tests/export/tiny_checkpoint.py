@@ -46,6 +46,19 @@ def random_tensors(config: dict[str, Any], seed: int = 0) -> Tensors:
     return tensors
 
 
+def kv_scales(config: dict[str, Any]) -> Tensors:
+    """Scales of int8 caches by channel; the largest keys and values of random_tensors saturate."""
+    rng = np.random.default_rng(3)
+    dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    names = [
+        f"model.layers.{i}.self_attn.{kind}_scale"
+        for i in range(config["num_hidden_layers"])
+        for kind in ("key", "value")
+    ]
+    shape = (config["num_key_value_heads"], dim)
+    return {name: rng.uniform(0.01, 0.03, shape).astype(np.float32) for name in names}
+
+
 def write_checkpoint(folder: Path, config: dict[str, Any], tensors: Tensors, shards: int = 1) -> Path:
     """Write config.json and safetensors: model.safetensors, or `shards` files with an index."""
     folder.mkdir(parents=True, exist_ok=True)
