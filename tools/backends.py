@@ -119,7 +119,42 @@ class BundleFolder:
             weight_bits=quantization.get("weight_bits"),
             group_size=quantization.get("group_size", 0),
             activation_bits=quantization.get("activation_bits"),
+            kv_scales=self._kv_scales(),
         )
+
+    @property
+    def kv_storage(self) -> str:
+        """Type of the caches, for people: 'int8 per_token'."""
+        granularity = self.manifest.get("kv_granularity")
+        return self.manifest["kv_dtype"] + (f" {granularity}" if granularity else "")
+
+    def empty_caches(self) -> list[NDArray[Any]]:
+        """Zeros for each cache input of the graphs, in their order."""
+        model = self.manifest["model"]
+        rows = (self.batch, model["num_key_value_heads"], self.max_seq_len)
+        values = np.zeros((*rows, model["head_dim"]), self.manifest["kv_dtype"])
+        scales = np.zeros((*rows, 1), np.float32)
+        return [scales if "_scale." in name else values for name in self.manifest["inputs"][3:]]
+
+    def _kv_scales(self) -> dict[str, NDArray[np.float32]] | None:
+        """Scales of the channels of int8 caches, by parameter."""
+        if self.manifest.get("kv_granularity") != "per_channel":
+            return None
+        try:
+            from mindspore.train import mind_ir_pb2
+        except ImportError:
+            raise VerifyError(
+                "scales of the KV caches are read with MindSpore: pip install 'mindir-llm[export]'"
+            ) from None
+        model = mind_ir_pb2.ModelProto()
+        model.ParseFromString((self.path / self.manifest["graphs"]["decode"]).read_bytes())
+        scales = {}
+        for tensor in model.graph.parameter:
+            if tensor.name.endswith((".self_attn.key_scale", ".self_attn.value_scale")):
+                place = tensor.external_data
+                data = np.fromfile(self.path / place.location, "<f4", place.length // 4, offset=place.offset)
+                scales[tensor.name] = data.reshape(tuple(tensor.dims))
+        return scales
 
 
 def check_files(bundle: BundleFolder, progress: Progress = ignore) -> list[str]:
@@ -241,10 +276,8 @@ class MindSporeBackend:
                 ) from None
 
     def logits(self, ids: Ids, steps: Sequence[int], progress: Progress = ignore) -> Logits:
-        manifest, tensor = self._bundle.manifest, self._ms.Tensor
-        model, batch = manifest["model"], len(ids)
-        shape = (batch, model["num_key_value_heads"], self._bundle.max_seq_len, model["head_dim"])
-        caches = [tensor(np.zeros(shape, manifest["kv_dtype"]))] * (2 * model["num_hidden_layers"])
+        tensor, batch = self._ms.Tensor, len(ids)
+        caches = [tensor(cache) for cache in self._bundle.empty_caches()]
         results, position = [], 0
         for n in steps:
             kind, width = ("decode", 1) if n == 1 else ("prefill", self._bundle.chunk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,9 @@ class Storage:
     """How a bundle stores numbers, so that the reference can round where the bundle rounds.
 
     dtype: 'float32' or 'float16', of weights and of quantization scales; None keeps the checkpoint's values.
-    kv_dtype: 'float32' or 'float16', of the caches; None keeps float64.
+    kv_dtype: 'float32', 'float16' or 'int8', of the caches; None keeps float64. kv_scales: of int8 caches:
+    'model.layers.{i}.self_attn.key_scale', '….value_scale' -> [KV heads, head_dim]; without them each row of
+    a head has its own scale.
     weight_bits: 8 or 4, of linear layers (lm_head included) as symmetric integers; None keeps them in dtype.
     group_size: inputs of an output channel that share a scale; 0 means all. activation_bits: 8, of what
     linear layers take in, one scale per token (scales of weights are float32 then); None keeps float64.
@@ -53,6 +55,7 @@ class Storage:
     weight_bits: int | None = None
     group_size: int = 0
     activation_bits: int | None = None
+    kv_scales: Mapping[str, NDArray[np.float32]] | None = None
 
     def stored(self, weight: Float, linear: bool) -> Float:
         """The values that `weight` has in the bundle; linear weights are [out, in]."""
@@ -83,9 +86,21 @@ class Storage:
         rounded: Float = np.rint(x * (127 / largest)) * (largest / 127)
         return rounded
 
-    def cached(self, rows: Float) -> Float:
-        """The values that keys or values have in the cache."""
-        return rows if self.kv_dtype is None else rows.astype(self.kv_dtype).astype(rows.dtype)
+    def cached(self, rows: Float, scale_name: str) -> Float:
+        """The values that keys or values [KV heads, n, head_dim] have in the cache; scale_name: their key in
+        kv_scales."""
+        if self.kv_dtype is None:
+            return rows
+        if self.kv_dtype != "int8":
+            return rows.astype(self.kv_dtype).astype(rows.dtype)
+        rounded: Float
+        if self.kv_scales is None:
+            step = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), 1e-30) / 127
+            rounded = np.rint(rows / step) * step
+        else:
+            step = self.kv_scales[scale_name][:, None, :].astype(rows.dtype)
+            rounded = np.clip(np.rint(rows / step), -128, 127) * step
+        return rounded
 
 
 class _Weights:
@@ -237,8 +252,9 @@ class ReferenceLlama:
         q = self._rotate(heads("q_proj", self.heads), positions)
         k = self._rotate(heads("k_proj", self.kv_heads), positions)
         v = heads("v_proj", self.kv_heads)
-        self.keys[layer] = np.concatenate([self.keys[layer], self.storage.cached(k)], axis=1)
-        self.values[layer] = np.concatenate([self.values[layer], self.storage.cached(v)], axis=1)
+        k, v = self.storage.cached(k, f"{name}.key_scale"), self.storage.cached(v, f"{name}.value_scale")
+        self.keys[layer] = np.concatenate([self.keys[layer], k], axis=1)
+        self.values[layer] = np.concatenate([self.values[layer], v], axis=1)
 
         hidden = np.arange(past + n)[None, :] > positions[:, None]  # [n, past + n]: the future
         context = np.empty((n, self.heads, self.head_dim), x.dtype)

@@ -88,3 +88,14 @@ class IncrementalAttention(nn.Cell):
         return self.operator(
             q, (k,), (v,), mask, None, None, None, None, None, None, None, None, None, None, None
         )
+
+
+class IncrementalInt8Attention(nn.Cell):
+    def __init__(self, operator: Callable[..., Any]) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def construct(self, q, k, v, mask, scale):  # type: ignore[no-untyped-def]
+        return self.operator(
+            q, (k,), (v,), mask, None, None, None, None, None, None, None, scale, None, None, None
+        )

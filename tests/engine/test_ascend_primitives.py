@@ -424,6 +424,35 @@ def test_incre_flash_attention(
     close(y, expected if layout == "BNSD" else to_bsh(expected), floor=1e-5)
 
 
+@drawn
+@given(
+    seed=seeds,
+    batch=st.integers(1, 3),
+    heads=st.sampled_from([(1, 1), (6, 2)]),
+    rows=st.integers(1, 12),
+    layout=st.sampled_from(["BNSD", "BSH"]),
+)
+def test_incre_flash_attention_over_int8(
+    folder: Path, seed: int, batch: int, heads: tuple[int, int], rows: int, layout: str
+) -> None:
+    width = 8
+    rng = np.random.default_rng(seed)
+    q = normal(seed, batch, heads[0], 1, width).astype(np.float16)
+    integers = rng.integers(-128, 128, (2, batch, heads[1], rows, width), dtype=np.int8)
+    scale = rng.uniform(0.005, 0.03, (2, heads[1], 1, width)).astype(np.float16)
+    hidden = rng.random((batch, 1, rows)) < 0.4
+    operator = nn_ops.IncreFlashAttention(
+        num_heads=heads[0], num_key_value_heads=heads[1], input_layout=layout, scale_value=0.25
+    )
+    arrays = [q, *integers] if layout == "BNSD" else [to_bsh(q), *map(to_bsh, integers)]
+    given_scale = scale if layout == "BNSD" else scale.reshape(2, -1)
+    cell = ascend_cells.IncrementalInt8Attention(operator)
+    (y,) = run(cell, [*arrays, hidden[:, None], given_scale], folder, "IncreFlashAttention")
+    k, v = (integers[i].astype(np.float32) * scale[i].astype(np.float32) for i in range(2))
+    expected = attention(q.astype(np.float32), k, v, 0.25, hidden)
+    close(y, (expected if layout == "BNSD" else to_bsh(expected)).astype(np.float16))
+
+
 def test_every_ascend_primitive_of_the_engine_is_tested() -> None:
     """Reads the operator tables in the sources of kernels/ascend; runs last in this file."""
     names = set()

@@ -99,10 +99,12 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     return make
 
 
-@pytest.fixture(scope="module", params=["cpu", "cpu-int4", "ascend", "ascend-int4"])
+@pytest.fixture(scope="module", params=["cpu", "cpu-int4", "cpu-kv8", "ascend", "ascend-int4"])
 def bundle(request: pytest.FixtureRequest, make_bundle: Callable[..., Path]) -> Path:
     if request.param == "cpu":
         return make_bundle("cpu", dtype="float32")
+    if request.param == "cpu-kv8":
+        return make_bundle("cpu-kv8", dtype="float16", kv_dtype="int8")
     if request.param == "cpu-int4":
         return make_bundle("cpu-int4", dtype="float16", quant="a16w4", group_size=32)
     if request.param == "ascend-int4":
@@ -277,7 +279,8 @@ def test_wrong_manifest_fields(bundle: Path, tmp_path: Path) -> None:
     def add(name: str, content: str) -> None:
         cases.append(model_case(bundle, name=name, file=str(file), content=content))
 
-    for name in READ:
+    granularity = ["kv_granularity"] if manifest["kv_dtype"] == "int8" else []
+    for name in READ + granularity:
         add(f"{name} missing", changed(manifest, name, remove))
         old = value_at(manifest, name)
         for wrong in WRONG_TYPES:
@@ -317,7 +320,9 @@ def test_fields_that_the_engine_does_not_read_do_no_harm(bundle: Path, tmp_path:
     file = bundle / "manifest.json"
     manifest = json.loads(file.read_text())
     others = [
-        name for name in (*manifest, *(f"model.{key}" for key in manifest["model"])) if name not in READ
+        name
+        for name in (*manifest, *(f"model.{key}" for key in manifest["model"]))
+        if name not in READ and name != "kv_granularity"
     ]
     cases = []
     for name in others:

@@ -15,7 +15,7 @@ os.environ.setdefault("GLOG_v", "3")  # before MindSpore is imported for the fir
 # The maker of tiny checkpoints lives with the tests of the exporter.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "export"))
 
-from tiny_checkpoint import random_tensors, tiny_config, write_checkpoint
+from tiny_checkpoint import kv_scales, random_tensors, tiny_config, write_checkpoint
 
 from mindir_llm.export import ExportOptions, export_bundle
 
@@ -36,7 +36,11 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> BundleMaker:
                 if name.endswith(".bias"):
                     tensors[name] = rng.standard_normal(value.shape).astype(np.float32)
         checkpoint = write_checkpoint(folder / "checkpoint", fields, tensors)
-        return checkpoint, export_bundle(checkpoint, folder / "bundle", ExportOptions(**options))  # type: ignore[arg-type]
+        scales = None
+        if options.get("kv_granularity") == "per_channel":  # wide enough that nothing saturates
+            scales = {name: 3 * scale for name, scale in kv_scales(fields).items()}
+        bundle = export_bundle(checkpoint, folder / "bundle", ExportOptions(**options), kv_scales=scales)  # type: ignore[arg-type]
+        return checkpoint, bundle
 
     return make
 

@@ -94,6 +94,27 @@ def test_multiplications_of_a_prompt_equal_an_independent_count(shape: str) -> N
     assert cost.prefill_macs(7) == 7 * body + head
 
 
+def test_bytes_of_int8_caches() -> None:
+    model = {
+        "hidden_size": 64,
+        "intermediate_size": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "num_hidden_layers": 3,
+        "vocab_size": 10,
+    }
+    rows = {
+        name: costs({"model": model, **kv}, []).decode_bytes(1)
+        for name, kv in {
+            "float16": {"kv_dtype": "float16"},
+            "channels": {"kv_dtype": "int8", "kv_granularity": "per_channel"},
+            "tokens": {"kv_dtype": "int8", "kv_granularity": "per_token"},
+        }.items()
+    }
+    assert rows == {"float16": 3 * 2 * 2 * 32, "channels": 3 * 2 * 32, "tokens": 3 * 2 * (32 + 2 * 4)}
+
+
 def test_bytes_of_named_linear_operators() -> None:
     parameters = [
         {"name": "a.q_proj.weight", "nbytes": 10},

@@ -95,9 +95,42 @@ def test_float32_cache_leaves_only_the_order_of_additions(
         assert pairs[names].passed, pairs[names]
 
 
+@pytest.mark.parametrize("target", ["cpu", "ascend"])
+@pytest.mark.parametrize("granularity", ["per_channel", "per_token"])
+def test_int8_caches(tiny_bundle: BundleMaker, target: str, granularity: str) -> None:
+    """Engine, MindSpore and the reference round the same numbers; one that lies beside the middle of two
+    integers may fall either way, but few do."""
+    dtype = "float32" if target == "cpu" else "float16"
+    checkpoint, bundle = tiny_bundle(
+        dtype=dtype, target=target, kv_dtype="int8", kv_granularity=granularity, batch=2, **SIZES
+    )
+    report = verify_bundle(BundleFolder.open(bundle), checkpoint)
+    assert report.kv_dtype == f"int8 {granularity}"
+    pairs = pairs_by_name(report.pairs)
+    names = {("engine", "numpy"), ("engine", "numpy, rounded as stored")}
+    if target == "cpu":
+        names |= {("engine", "MindSpore"), ("MindSpore", "numpy"), ("MindSpore", "numpy, rounded as stored")}
+    assert set(pairs) == names
+    assert report.passed, report.to_json()
+    assert pairs["engine", "numpy, rounded as stored"].prefill.mean_abs < 1e-4
+    assert pairs["engine", "numpy"].prefill.mean_abs > 1e-3, "rounding a cache leaves a trace"
+
+
 def test_batch_of_three(tiny_bundle: BundleMaker) -> None:
     checkpoint, bundle = tiny_bundle(dtype="float32", batch=3, **SIZES)
     assert verify_bundle(BundleFolder.open(bundle), checkpoint).passed
+
+
+@pytest.mark.parametrize("granularity", ["per_channel", "per_token"])
+def test_int8_caches_of_both_targets_are_the_same(tiny_bundle: BundleMaker, granularity: str) -> None:
+    options = {"dtype": "float16", "kv_dtype": "int8", "kv_granularity": granularity, **SIZES}
+    ids = np.random.default_rng(0).integers(0, 50, (1, 28), dtype=np.int32)
+    steps = [8, 8, 4] + [1] * 8
+    cpu, ascend = (
+        EngineBackend(BundleFolder.open(tiny_bundle(target=target, **options)[1])).logits(ids, steps)
+        for target in ("cpu", "ascend")
+    )
+    np.testing.assert_array_equal(cpu, ascend)
 
 
 @pytest.mark.parametrize("quant", ["none", "a16w8"])

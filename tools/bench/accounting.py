@@ -50,9 +50,10 @@ def costs(manifest: Mapping[str, Any], parameters: Sequence[Mapping[str, Any]]) 
     if manifest["kv_dtype"] not in _KV_ITEM_BYTES:
         raise BenchError(f"kv_dtype {manifest['kv_dtype']}: its size is not known here")
     kv_item = _KV_ITEM_BYTES[manifest["kv_dtype"]]
+    scales = 2 * layers * model["num_key_value_heads"] if manifest.get("kv_granularity") == "per_token" else 0
     return Costs(
         weight_bytes=sum(_read_bytes(parameters)),
-        kv_bytes_per_row=2 * layers * keys * kv_item,
+        kv_bytes_per_row=2 * layers * keys * kv_item + 4 * scales,
         body_macs=layers * (hidden * (2 * queries + 2 * keys) + 3 * hidden * width),
         head_macs=hidden * model["vocab_size"],
     )

@@ -19,7 +19,7 @@ from mindir_llm.tools.bench.measure import (
 )
 from mindir_llm.tools.bench.plot import new_figure, plot_report
 from mindir_llm.tools.bench.report import profile_text, report_text
-from mindir_llm.tools.bench.subject import QUANTIZATIONS, default_workdir, make_bundle
+from mindir_llm.tools.bench.subject import KV_DTYPES, QUANTIZATIONS, default_workdir, make_bundle
 from mindir_llm.tools.progress import Bar
 from mindir_llm.tools.random_checkpoint import SHAPES
 
@@ -34,6 +34,7 @@ _EXAMPLES = """examples:
   mindir-llm bench bundle
   mindir-llm bench bundle --profile --threads 1
   mindir-llm bench --shape tinyllama-1.1b --quant a16w8 --json tinyllama.json --plot tinyllama.svg
+  mindir-llm bench --shape tinyllama-1.1b --quant a16w8 --kv-dtype int8
 """
 
 
@@ -68,6 +69,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     made = parser.add_argument_group("instead of BUNDLE, random weights of a known shape")
     made.add_argument("--shape", choices=sorted(SHAPES), help="make (once) and measure such a bundle")
     made.add_argument("--quant", choices=QUANTIZATIONS, help="its weights (default: a16w8)")
+    made.add_argument("--kv-dtype", choices=KV_DTYPES, help="its KV caches (default: float16)")
     made.add_argument(
         "--workdir", type=Path, metavar="DIR", help=f"where it is kept (default: {default_workdir()})"
     )
@@ -88,7 +90,11 @@ def _run(args: argparse.Namespace) -> int:
         bundle = args.bundle
         if bundle is None:
             bundle = make_bundle(
-                args.shape, args.quant or "a16w8", args.workdir or default_workdir(), fresh=args.fresh
+                args.shape,
+                args.quant or "a16w8",
+                args.workdir or default_workdir(),
+                kv_dtype=args.kv_dtype,
+                fresh=args.fresh,
             )
         plan = (quick_plan if args.quick else full_plan)(args.repeat)
         if args.profile:
@@ -117,8 +123,8 @@ def _check(args: argparse.Namespace) -> None:
     if (args.bundle is None) == (args.shape is None):
         raise BenchError("give a BUNDLE or --shape, one of them (see --help)")
     if args.bundle is not None:
-        for flag in ("quant", "workdir"):
-            if getattr(args, flag) is not None:
+        for flag in ("quant", "kv-dtype", "workdir"):
+            if getattr(args, flag.replace("-", "_")) is not None:
                 raise BenchError(f"--{flag} goes with --shape, not with a BUNDLE")
         if args.fresh:
             raise BenchError("--fresh goes with --shape, not with a BUNDLE")

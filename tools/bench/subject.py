@@ -11,9 +11,10 @@ from pathlib import Path
 from mindir_llm.tools.bench.errors import BenchError
 from mindir_llm.tools.random_checkpoint import SHAPES, write_random_checkpoint
 
-__all__ = ["QUANTIZATIONS", "default_workdir", "make_bundle", "make_checkpoint"]
+__all__ = ["KV_DTYPES", "QUANTIZATIONS", "default_workdir", "make_bundle", "make_checkpoint"]
 
 QUANTIZATIONS = ("a16w8", "a16w4", "none")
+KV_DTYPES = ("float16", "float32", "int8")
 
 
 def default_workdir() -> Path:
@@ -32,10 +33,12 @@ def make_checkpoint(shape: str, workdir: Path) -> Path:
     return folder
 
 
-def make_bundle(shape: str, quant: str, workdir: Path, *, fresh: bool = False) -> Path:
-    """A bundle of that shape, exported at the first call, or where fresh in any case. BenchError: the export
-    failed."""
-    bundle = workdir / shape / f"bundle-{quant}"
+def make_bundle(
+    shape: str, quant: str, workdir: Path, *, kv_dtype: str | None = None, fresh: bool = False
+) -> Path:
+    """A bundle of that shape, exported at the first call, or where fresh in any case. kv_dtype: None is
+    export's default. BenchError: the export failed."""
+    bundle = workdir / shape / (f"bundle-{quant}" + (f"-kv-{kv_dtype}" if kv_dtype else ""))
     if fresh:
         shutil.rmtree(bundle, ignore_errors=True)
     if (bundle / "manifest.json").exists():
@@ -44,7 +47,7 @@ def make_bundle(shape: str, quant: str, workdir: Path, *, fresh: bool = False) -
     _say(f"exporting {bundle}")
     # In its own process: MindSpore's memory would stay with this one.
     command = [sys.executable, "-m", "mindir_llm.tools.bench.export", str(checkpoint), str(bundle)]
-    command += ["--quant", quant]
+    command += ["--quant", quant, *(["--kv-dtype", kv_dtype] if kv_dtype else [])]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("mindir-llm: error: ")]
