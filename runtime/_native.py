@@ -133,6 +133,12 @@ class SamplingParams(ctypes.Structure):
     )
 
 
+class TemplateOptions(ctypes.Structure):
+    """mllm_template_options"""
+
+    _fields_ = (("struct_size", c_uint32), ("local_time", c_int64))
+
+
 class MachineSpeed(ctypes.Structure):
     """mllm_machine_speed"""
 
@@ -172,6 +178,7 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "mllm_machine_speed": MachineSpeed,
     "mllm_tokenizer_info": TokenizerInfo,
     "mllm_token": Token,
+    "mllm_template_options": TemplateOptions,
 }
 
 # Handles are opaque pointers. _CHECK stands for the result type of functions that return mllm_status.
@@ -202,6 +209,12 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mllm_session_logits": (_CHECK, (_HANDLE, c_int32, POINTER(POINTER(c_float)))),
     "mllm_session_set_profiling": (_CHECK, (_HANDLE, c_int32)),
     "mllm_session_profile": (_CHECK, (_HANDLE, POINTER(c_char_p))),
+    "mllm_template_open": (_CHECK, (c_char_p, c_size_t, POINTER(_HANDLE))),
+    "mllm_template_close": (None, (_HANDLE,)),
+    "mllm_template_render": (
+        _CHECK,
+        (_HANDLE, c_char_p, POINTER(TemplateOptions), POINTER(c_char_p), POINTER(c_size_t)),
+    ),
     "mllm_measure_machine": (_CHECK, (c_int32, POINTER(MachineSpeed))),
     "mllm_sampling_params_init": (None, (POINTER(SamplingParams),)),
     "mllm_sampler_create": (_CHECK, (POINTER(SamplingParams), c_int32, POINTER(_HANDLE))),

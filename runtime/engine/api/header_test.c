@@ -8,6 +8,9 @@ int main(void) {
   mllm_graph* graph = NULL;
   mllm_tokenizer* tokenizer = NULL;
   mllm_decoder* decoder = NULL;
+  mllm_template* chat_template = NULL;
+  const char* text = NULL;
+  size_t size = 0;
   mllm_sampling_params params;
   mllm_sampling_params_init(&params);
   if (mllm_abi_version() != MLLM_ABI_VERSION) return 1;
@@ -19,6 +22,14 @@ int main(void) {
   if (mllm_decoder_create(NULL, 1, &decoder) != MLLM_ERROR_INVALID_ARGUMENT || decoder) return 7;
   mllm_tokenizer_close(NULL);
   mllm_decoder_close(NULL);
+  if (mllm_template_open("{{ x }}!", 8, &chat_template) != MLLM_OK) return 8;
+  if (mllm_template_render(chat_template, "{\"x\": \"hi\"}", NULL, &text, &size) != MLLM_OK) return 9;
+  if (size != 3 || strcmp(text, "hi!") != 0) return 10;
+  if (mllm_template_render(chat_template, "[]", NULL, &text, &size) != MLLM_ERROR_FORMAT) return 11;
+  mllm_template_close(chat_template);
+  if (mllm_template_open("{% if %}", 8, &chat_template) != MLLM_ERROR_FORMAT || chat_template) return 12;
+  if (!strstr(mllm_last_error(), "line 1")) return 13;
+  mllm_template_close(NULL);
   mllm_graph_close(NULL);
   mllm_model_close(NULL);
   mllm_session_close(NULL);

@@ -37,6 +37,11 @@ class Json {
   const Array& array() const;
   const Object& object() const;
   [[noreturn]] void fail(const std::string& why) const;
+  // f(std::monostate | bool | int64_t | double | std::string | Array | Object), for values of any kind.
+  template <class F>
+  decltype(auto) visit(F&& f) const {
+    return std::visit(std::forward<F>(f), value_);
+  }
 
  private:
   friend class JsonReader;

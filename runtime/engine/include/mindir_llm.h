@@ -153,6 +153,29 @@ MLLM_API mllm_status mllm_session_set_profiling(mllm_session* session, int32_t o
  * Owned by the session, valid until the next call. */
 MLLM_API mllm_status mllm_session_profile(mllm_session* session, const char** json);
 
+/* ---- Chat templates: the Jinja of tokenizer_config.json, rendered as Hugging Face does
+ * --------------------------- */
+
+typedef struct mllm_template mllm_template;
+
+typedef struct mllm_template_options {
+  uint32_t struct_size; /* sizeof(mllm_template_options) */
+  int64_t local_time;   /* what strftime_now writes: seconds since 1970-01-01 00:00 on the local clock */
+} mllm_template_options;
+
+/* source: UTF-8, size bytes. MLLM_ERROR_FORMAT where it is malformed, MLLM_ERROR_UNSUPPORTED for a part of
+ * Jinja that is not known here, both with the line. */
+MLLM_API mllm_status mllm_template_open(const char* source, size_t size, mllm_template** chat_template);
+MLLM_API void mllm_template_close(mllm_template* chat_template);
+/* variables: a JSON object of what the template reads: messages, tools, add_generation_prompt, bos_token …
+ * Text of *size bytes, which may contain NUL and has one more behind it; owned by the template, valid until
+ * the next call. options may be NULL: then strftime_now reads the machine's clock.
+ * MLLM_ERROR_INVALID_ARGUMENT with the line where the template complains about the messages, or fails, or
+ * takes too long. */
+MLLM_API mllm_status mllm_template_render(mllm_template* chat_template, const char* variables,
+                                          const mllm_template_options* options, const char** text,
+                                          size_t* size);
+
 /* ---- The machine
  * ----------------------------------------------------------------------------------------------- */
 
