@@ -8,6 +8,7 @@ from calendar import timegm
 from collections.abc import Mapping, Sequence
 from ctypes import byref, c_char_p, c_size_t, c_void_p
 from datetime import datetime
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -64,3 +65,15 @@ class ChatTemplate:
     def close(self) -> None:
         """Free it now."""
         self._object.close()
+
+
+@lru_cache(maxsize=8)
+def _parsed(template: str) -> ChatTemplate:
+    return ChatTemplate(template)
+
+
+def render_chat_template(
+    template: str, messages: Sequence[Mapping[str, Any]], now: datetime | None = None, **variables: Any
+) -> str:
+    """`ChatTemplate(template).render(…)`; templates used before are not parsed again."""
+    return _parsed(template).render(messages, now, **variables)

@@ -19,6 +19,7 @@ GROUP = "mindir_llm.commands"
 # The runtime's own commands are there also where the package is used without being installed.
 _OWN = {
     "run": EntryPoint("run", "mindir_llm.runtime.commands:register_run", GROUP),
+    "chat": EntryPoint("chat", "mindir_llm.runtime.commands:register_chat", GROUP),
     "inspect": EntryPoint("inspect", "mindir_llm.runtime.commands:register_inspect", GROUP),
 }
 # What a missing module means: the extra of the package that brings it.
@@ -27,6 +28,7 @@ _EXTRA = {"mindspore": "export", "safetensors": "export", "tqdm": "export"}
 EXAMPLES = f"""examples:
   {PROGRAM} export CHECKPOINT BUNDLE --quant a16w8     make a bundle (needs {PROGRAM}[export])
   {PROGRAM} run BUNDLE -p "Once upon a time"           generate text
+  {PROGRAM} chat BUNDLE                                talk with it
   {PROGRAM} inspect BUNDLE                             show what is in it
 """
 

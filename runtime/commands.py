@@ -1,4 +1,4 @@
-"""`mindir-llm run` and `mindir-llm inspect`: flags in, work elsewhere."""
+"""`mindir-llm run`, `chat` and `inspect`: flags in, work elsewhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ from typing import Any
 from .errors import InvalidArgumentError
 from .sampling import Option, SamplingParams, options
 
+_NO_FLAGS = {"logprobs"}  # has no place in streamed text
 # The command line differs from Python only where 16 tokens would look broken.
 _DEFAULTS = {"max_tokens": 256}
+_CHAT_DEFAULTS = {"max_tokens": 1024}
 
 _RUN_EXAMPLES = """examples:
   mindir-llm run bundle -p "Once upon a time"
   mindir-llm run bundle -p "Once upon a time" --temperature 0 --max-tokens 200
   mindir-llm run bundle --prompt-file story.txt --top-p 0.9 --seed 7 --stop "The end"
   echo "What is MindIR?" | mindir-llm run bundle -p - --chat
+"""
+
+_CHAT_EXAMPLES = """examples:
+  mindir-llm chat bundle
+  mindir-llm chat bundle --system "Answer in one sentence." --temperature 0.7 --stats
+  mindir-llm chat bundle --context-full drop
+  printf 'Hello!\\nWhat did I say?\\n' | mindir-llm chat bundle --temperature 0
 """
 
 _INSPECT_EXAMPLES = """examples:
@@ -44,18 +53,37 @@ def register_run(commands: Any) -> None:
     parser.add_argument("--chat", action="store_true", help="ask it as a user, through the chat template")
     parser.add_argument("--echo", action="store_true", help="print the prompt before its continuation")
     parser.add_argument("--quiet", action="store_true", help="do not print the speed")
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="worker threads (default: one per physical core)"
-    )
-    parser.add_argument(
-        "--exact", action="store_true", help="keep activations in float32 (slower; for quantized bundles)"
-    )
-    sampling = parser.add_argument_group("sampling")
-    defaults = SamplingParams(**_DEFAULTS)  # type: ignore[arg-type]
-    for name, option in options().items():
-        if name != "logprobs":  # it has no place in streamed text
-            _add_flag(sampling, name, option, getattr(defaults, name))
+    _add_engine_flags(parser)
+    _add_sampling_flags(parser, _DEFAULTS)
     parser.set_defaults(run=run)
+
+
+def register_chat(commands: Any) -> None:
+    """Add the `chat` command to an argparse subparsers object."""
+    parser = commands.add_parser(
+        "chat",
+        help="talk with a bundle in the terminal",
+        description="Talk with a bundle through its chat template. /help lists what can be done in it. "
+        "Earlier turns stay in the KV cache. With a pipe as input each line is one turn.",
+        epilog=_CHAT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="directory that `mindir-llm export` wrote")
+    parser.add_argument("--system", metavar="TEXT", help="system message")
+    parser.add_argument("--load", metavar="FILE", help="go on with a conversation that /save wrote")
+    parser.add_argument(
+        "--chat-template", metavar="FILE", help="chat template to use instead of the bundle's own"
+    )
+    parser.add_argument(
+        "--context-full",
+        choices=["stop", "drop"],
+        default="stop",
+        help="when the context is full: say so, or drop the oldest turns (default: stop)",
+    )
+    parser.add_argument("--stats", action="store_true", help="print the speed after each answer")
+    _add_engine_flags(parser)
+    _add_sampling_flags(parser, _CHAT_DEFAULTS)
+    parser.set_defaults(run=chat)
 
 
 def register_inspect(commands: Any) -> None:
@@ -77,8 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .llm import LLM
 
     text = _prompt(arguments)
-    given = {name: getattr(arguments, name) for name in options() if name != "logprobs"}
-    params = SamplingParams(**given)
+    params = _sampling_params(arguments)
     with LLM(arguments.bundle, threads=arguments.threads, exact=arguments.exact) as llm:
         prompt: Any = text
         if arguments.chat:
@@ -99,12 +126,35 @@ def run(arguments: argparse.Namespace) -> int:
             out.write(b"\n")
             out.flush()
         if not arguments.quiet:
-            metrics = stream.output.metrics
-            sys.stderr.write(
-                f"prompt {metrics.prompt_tokens} tokens, {metrics.prompt_tokens_per_second:.1f} tokens/s; "
-                f"decode {metrics.decode_tokens} tokens, {metrics.decode_tokens_per_second:.1f} tokens/s; "
-                f"{llm.info.threads} threads\n"
+            sys.stderr.write(f"{stream.output.metrics.line()}; {llm.info.threads} threads\n")
+    return 0
+
+
+def chat(arguments: argparse.Namespace) -> int:
+    """The `chat` command."""
+    from . import chat as terminal
+    from .conversation import Conversation
+    from .llm import LLM
+
+    params = _sampling_params(arguments)
+    template = None
+    if arguments.chat_template is not None:
+        template = _decode(Path(arguments.chat_template).read_bytes(), arguments.chat_template, whole=True)
+    with LLM(arguments.bundle, threads=arguments.threads, exact=arguments.exact) as llm:
+        if template is None and llm.get_tokenizer().chat_template is None:
+            raise InvalidArgumentError(
+                f"{arguments.bundle}: has no chat template; give one with --chat-template FILE"
             )
+        conversation = Conversation(
+            llm,
+            params,
+            system=arguments.system,
+            context_full=arguments.context_full,
+            chat_template=template,
+        )
+        if arguments.load is not None:
+            conversation.load(arguments.load)
+        terminal.run(terminal.at(), conversation, arguments.stats)
     return 0
 
 
@@ -119,6 +169,27 @@ def inspect(arguments: argparse.Namespace) -> int:
     else:
         print(inspection.as_text(report))
     return 0
+
+
+def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="worker threads (default: one per physical core)"
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="keep activations in float32 (slower; for quantized bundles)"
+    )
+
+
+def _add_sampling_flags(parser: argparse.ArgumentParser, changed_defaults: dict[str, Any]) -> None:
+    group = parser.add_argument_group("sampling")
+    defaults = SamplingParams(**changed_defaults)
+    for name, option in options().items():
+        if name not in _NO_FLAGS:
+            _add_flag(group, name, option, getattr(defaults, name))
+
+
+def _sampling_params(arguments: argparse.Namespace) -> SamplingParams:
+    return SamplingParams(**{name: getattr(arguments, name) for name in options() if name not in _NO_FLAGS})
 
 
 def _add_flag(group: Any, name: str, option: Option, default: Any) -> None:
@@ -163,12 +234,13 @@ def _prompt(arguments: argparse.Namespace) -> str:
     return arguments.prompt
 
 
-def _decode(content: bytes, source: str) -> str:
-    """The text of a file; one newline at its end belongs to the file, not to the prompt."""
+def _decode(content: bytes, source: str, whole: bool = False) -> str:
+    """The text of a file; unless it is wanted whole, one newline at its end belongs to the file, not to the
+    prompt."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidArgumentError(
             f"{source}: not valid UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}"
         ) from None
-    return text.removesuffix("\n")
+    return text if whole else text.removesuffix("\n")

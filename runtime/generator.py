@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from .backend import Session
+from .cached_session import CachedSession
 from .sequence import Sequence
 
 
-def run(session: Session, slots: int, sequences: Iterable[Sequence]) -> Iterator[tuple[Sequence, str]]:
+def run(session: CachedSession, slots: int, sequences: Iterable[Sequence]) -> Iterator[tuple[Sequence, str]]:
     """Continue each sequence to its end; yields (sequence, new text) after each of its tokens.
 
     A slot that becomes free takes the next sequence at once. What a sequence becomes does not depend on its
-    neighbours: each has its own cache rows, sampler and random numbers.
+    neighbours: each has its own cache rows, sampler and random numbers. Of a prompt, only what the
+    slot does not hold already from earlier ones is computed.
     """
     waiting = deque(sequences)
     active: dict[int, Sequence] = {}
@@ -21,12 +22,15 @@ def run(session: Session, slots: int, sequences: Iterable[Sequence]) -> Iterator
         segments: list[tuple[int, list[int]]] = [
             (slot, sequence.token_ids[-1:]) for slot, sequence in active.items()
         ]
-        for slot in range(slots):
-            if slot not in active and waiting:
-                active[slot] = waiting.popleft()
-                active[slot].start()
-                session.rewind(slot, 0)
-                segments.append((slot, active[slot].prompt_ids))
+        free = {slot for slot in range(slots) if slot not in active}
+        while free and waiting:
+            sequence = waiting.popleft()
+            slot = session.choose(sequence.prompt_ids, free)
+            free.remove(slot)
+            active[slot] = sequence
+            missing = session.begin(slot, sequence.prompt_ids)
+            sequence.start(cached_tokens=len(sequence.prompt_ids) - len(missing))
+            segments.append((slot, missing))
         session.feed(segments)
         for slot, sequence in sorted(active.items()):
             text = sequence.advance(session.logits(slot))

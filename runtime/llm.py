@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import sequence
-from .backend import Model, ModelInfo, Session
+from .backend import Model, ModelInfo
+from .cached_session import CachedSession
+from .chat_template import render_chat_template
 from .errors import BundleError, CapacityError, InvalidArgumentError
 from .generator import run
 from .outputs import RequestOutput
@@ -21,13 +24,18 @@ if TYPE_CHECKING:
     from mindir_llm.tokenizer import SentencePieceTokenizer
 
 
+Messages = Sequence[Mapping[str, Any]]
+
+
 class LLM:
     """A bundle, ready to generate.
 
     model: the bundle's directory. threads: None takes one per physical core. verify_weights: check the weight
     files' sha256 as well. exact: keep activations in float32 where weights are quantized; otherwise they are
     rounded to int8 in groups of at most 128, which costs less accuracy than the weights' own rounding and is
-    faster. Raises BundleError, UnsupportedError or OutOfMemoryError where it cannot be loaded.
+    faster. prefix_reuse: what a prompt has in common with an earlier one stays in the KV cache and is not
+    computed again; it changes no result. Raises BundleError, UnsupportedError or OutOfMemoryError where it
+    cannot be loaded.
 
         llm = LLM(model="bundle")
         for output in llm.generate(["I am", "Today is"], SamplingParams(temperature=0.0)):
@@ -41,24 +49,29 @@ class LLM:
         *,
         verify_weights: bool = False,
         exact: bool = False,
+        prefix_reuse: bool = True,
     ) -> None:
         from .native_backend import NativeModel
 
-        self._setup(NativeModel(model, threads, verify_weights, exact), Path(model))
+        self._setup(NativeModel(model, threads, verify_weights, exact), Path(model), prefix_reuse)
 
     @classmethod
-    def from_backend(cls, model: Model, tokenizer: Any = None) -> LLM:
+    def from_backend(cls, model: Model, tokenizer: Any = None, prefix_reuse: bool = True) -> LLM:
         """An LLM over another backend; tokenizer: None for token ids only."""
         llm = cls.__new__(cls)
-        llm._setup(model, Path())
+        llm._setup(model, Path(), prefix_reuse)
         llm._tokenizer = tokenizer
+        if tokenizer is not None:
+            tokenizer.chat_renderer = render_chat_template
         return llm
 
-    def _setup(self, model: Model, path: Path) -> None:
+    def _setup(self, model: Model, path: Path, prefix_reuse: bool) -> None:
         self._model = model
         self._path = path
         self._tokenizer: SentencePieceTokenizer | None = None
-        self._idle_sessions: list[Session] = []
+        self._prefix_reuse = prefix_reuse
+        self._idle_sessions: list[CachedSession] = []
+        self._idle_lock = Lock()
         self._closed = False
 
     @property
@@ -82,6 +95,7 @@ class LLM:
                     f"{self._path}: the tokenizer has {tokenizer.vocab_size} pieces, but the model's "
                     f"vocabulary only {self.info.vocab_size}; it belongs to another model"
                 )
+            tokenizer.chat_renderer = render_chat_template
             self._tokenizer = tokenizer
         return self._tokenizer
 
@@ -119,17 +133,43 @@ class LLM:
 
     def chat(
         self,
-        messages: Sequence[Mapping[str, Any]],
-        sampling_params: SamplingParams | None = None,
+        messages: Messages | Sequence[Messages],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        tools: Sequence[Any] | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
         **template_variables: Any,
     ) -> list[RequestOutput]:
-        """Answer a conversation [{"role": "user", "content": …}, …], written out by the chat template."""
-        ids = self.chat_prompt(messages, **template_variables)
-        return self._generate([Prompt("the conversation", None, ids)], _one_each(sampling_params, 1))
+        """Answer a conversation [{"role": "user", "content": …}, …], or several, written out by the template.
 
-    def chat_prompt(self, messages: Sequence[Mapping[str, Any]], **template_variables: Any) -> list[int]:
-        """The token ids that `chat` continues."""
-        options = {"add_generation_prompt": True, **template_variables}
+        tools: schemas of functions that the model may call, as its template wants them. chat_template: None
+        takes the bundle's. Further keywords are variables of the template (enable_thinking=False, …), but for
+        `now`, the datetime that it takes for the current one. What a conversation has in common with an
+        earlier one, such as all turns but the last, is still in the KV cache and is not computed again.
+
+        InvalidArgumentError carries the template's own complaint, such as roles that do not alternate.
+        """
+        conversations: Any = messages if _are_several(messages) else [messages]
+        prompts = [
+            Prompt(
+                "the conversation" if len(conversations) == 1 else f"conversation {index}",
+                None,
+                self.chat_prompt(
+                    conversation,
+                    tools=tools,
+                    chat_template=chat_template,
+                    add_generation_prompt=add_generation_prompt,
+                    **template_variables,
+                ),
+            )
+            for index, conversation in enumerate(conversations)
+        ]
+        return self._generate(prompts, _one_each(sampling_params, len(prompts)))
+
+    def chat_prompt(self, messages: Messages, **options: Any) -> list[int]:
+        """The token ids that `chat` continues, for one conversation and chat's keywords."""
+        options = {"add_generation_prompt": True, **options}
         ids = self.get_tokenizer().apply_chat_template(messages, tokenize=True, **options)
         assert isinstance(ids, list)
         return ids
@@ -162,7 +202,7 @@ class LLM:
 
     def _generate(self, prompts: list[Prompt], params: Sequence[SamplingParams]) -> list[RequestOutput]:
         sequences = self._sequences(prompts, params)
-        with self._session() as session:
+        with self._session(sequences) as session:
             for _ in run(session, self.info.batch_size, sequences):
                 pass
         return [one.output() for one in sequences]
@@ -198,17 +238,17 @@ class LLM:
         return sequences
 
     @contextmanager
-    def _session(self) -> Iterator[Session]:
+    def _session(self, sequences: list[sequence.Sequence]) -> Iterator[CachedSession]:
         """A session for one call. Calls may overlap (two streams, several threads): each has its own KV
-        caches, which are kept for the next call."""
+        caches, which are kept for the next call that has a beginning in common."""
         if self._closed:
             raise InvalidArgumentError("the LLM is closed")
-        session = self._idle_sessions.pop() if self._idle_sessions else self._model.new_session()
+        session = self._idle_session(sequences)
+        if session is None:
+            session = CachedSession(self._model.new_session(), self.info.batch_size, self._prefix_reuse)
         try:
             yield session
-        except (
-            GeneratorExit
-        ):  # a stream that was left early; its slots are emptied before they are used again
+        except GeneratorExit:  # a stream that was left early; what it computed may still be of use
             self._idle_sessions.append(session)
             raise
         except BaseException:
@@ -218,6 +258,15 @@ class LLM:
             session.close()
         else:
             self._idle_sessions.append(session)
+
+    def _idle_session(self, sequences: list[sequence.Sequence]) -> CachedSession | None:
+        with self._idle_lock:
+            if not self._idle_sessions:
+                return None
+            overlaps = [
+                sum(session.best(one.prompt_ids) for one in sequences) for session in self._idle_sessions
+            ]
+            return self._idle_sessions.pop(overlaps.index(max(overlaps)))
 
 
 class TextStream:
@@ -245,10 +294,19 @@ class TextStream:
         self._pieces.close()
 
     def _run(self, llm: LLM) -> Any:
-        with llm._session() as session:
+        with llm._session([self._sequence]) as session:
             for _, text in run(session, llm.info.batch_size, [self._sequence]):
                 if text:
                     yield text
+
+
+def _are_several(messages: Any) -> bool:
+    """Whether it is a list of conversations rather than one."""
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
+        raise InvalidArgumentError(
+            f'messages is {type(messages).__name__}, expected a list of {{"role": …, "content": …}}'
+        )
+    return bool(messages) and all(isinstance(one, Sequence) and not isinstance(one, str) for one in messages)
 
 
 def _one_each(

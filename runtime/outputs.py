@@ -39,16 +39,28 @@ class CompletionOutput:
 @dataclass(frozen=True)
 class Metrics:
     """Wall-clock time in seconds. The prompt's part ends with the first token's logits; decode_tokens are
-    those that came after it. In a batch the times include the neighbours' work."""
+    those that came after it. cached_tokens of the prompt were still in the KV cache from an earlier one and
+    cost no time. In a batch the times include the neighbours' work."""
 
     prompt_tokens: int
     prompt_seconds: float
     decode_tokens: int
     decode_seconds: float
+    cached_tokens: int = 0
 
     @property
     def prompt_tokens_per_second(self) -> float:
-        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+        computed = self.prompt_tokens - self.cached_tokens
+        return computed / self.prompt_seconds if self.prompt_seconds else 0.0
+
+    def line(self) -> str:
+        """Both speeds in words."""
+        cached = f" and {self.cached_tokens} from the cache" if self.cached_tokens else ""
+        return (
+            f"prompt {self.prompt_tokens - self.cached_tokens} tokens{cached}, "
+            f"{self.prompt_tokens_per_second:.1f} tokens/s; "
+            f"decode {self.decode_tokens} tokens, {self.decode_tokens_per_second:.1f} tokens/s"
+        )
 
     @property
     def decode_tokens_per_second(self) -> float:

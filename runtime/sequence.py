@@ -73,9 +73,11 @@ class Sequence:
             for index in prompt_ids:
                 self._decoder.push(index)
         self._started = self._first = self._last = 0.0
+        self._cached_tokens = 0
 
-    def start(self) -> None:
-        """Its prompt is about to be fed."""
+    def start(self, cached_tokens: int = 0) -> None:
+        """Its prompt is about to be fed, but for the tokens that the session holds already."""
+        self._cached_tokens = cached_tokens
         self._started = time.perf_counter()
         self._sampler = self._model.new_sampler(self._params, secrets.randbits(64), self.prompt_ids)
 
@@ -124,6 +126,7 @@ class Sequence:
             prompt_seconds=self._first - self._started,
             decode_tokens=len(self.token_ids) - 1,
             decode_seconds=self._last - self._first,
+            cached_tokens=self._cached_tokens,
         )
         return RequestOutput(self._prompt, self.prompt_ids, [completion], metrics)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from .chat_template import render_chat_template
@@ -26,6 +26,8 @@ class Tokenizer(ABC):
     bos_token_id: int | None
     eos_token_id: int | None
     stop_token_ids: tuple[int, ...]  # ids that end a generation
+    # (template, messages, **variables) → text. On a device the runtime puts the engine's in its place.
+    chat_renderer: Callable[..., str] = staticmethod(render_chat_template)
 
     @property
     @abstractmethod
@@ -80,7 +82,8 @@ class Tokenizer(ABC):
     ) -> str | list[int]:
         """The prompt of a conversation [{"role", "content"}, …] as token ids, or as text with tokenize=False.
 
-        Further keywords are variables of the template. No begin token is added: the template writes its own.
+        Further keywords are variables of the template, but for `now`: the datetime that strftime_now writes
+        (None: the current one). No begin token is added: the template writes its own.
         """
         template = chat_template if chat_template is not None else self.chat_template
         if template is None:
@@ -89,7 +92,7 @@ class Tokenizer(ABC):
         for name, index in (("bos_token", self.bos_token_id), ("eos_token", self.eos_token_id)):
             if index is not None:
                 named[name] = self.spelling(index)
-        text = render_chat_template(
+        text = self.chat_renderer(
             template,
             conversation,
             tools=tools,

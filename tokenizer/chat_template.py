@@ -1,4 +1,7 @@
-"""Chat templates, rendered the way Hugging Face renders them. The first use imports jinja2."""
+"""Chat templates on the exporting host: jinja2 set up the way Hugging Face does. The first use imports it.
+
+On a device the engine renders them, to the same text and without jinja2 (mindir_llm.runtime.chat_template).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,19 @@ from typing import Any
 from .errors import TokenizerError
 
 
-def render_chat_template(template: str, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
-    """The prompt text of a conversation; TokenizerError carries the template's own complaint."""
+def render_chat_template(
+    template: str, messages: Sequence[Mapping[str, Any]], now: datetime | None = None, **variables: Any
+) -> str:
+    """The prompt text of a conversation; TokenizerError carries the template's own complaint.
+
+    now: what strftime_now writes; None is the current local time.
+    """
     import jinja2
 
     try:
-        return _compile(template).render(messages=messages, **variables)
+        return _compile(template).render(
+            messages=messages, **{"strftime_now": (now or datetime.now()).strftime, **variables}
+        )
     except jinja2.exceptions.TemplateError as error:
         raise TokenizerError(f"chat template: {error}") from None
 
@@ -47,5 +57,4 @@ def _compile(template: str) -> Any:
     )
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     return environment.from_string(template)

@@ -3,13 +3,14 @@ lost token or a missing rewind changes the text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from mindir_llm.runtime import CapacityError, ModelInfo, SamplingParams
 from mindir_llm.runtime.backend import Logits
+from mindir_llm.tokenizer import Tokenizer
 
 Next = Callable[[list[int]], Logits]
 
@@ -90,11 +91,14 @@ def log_softmax(logits: Logits) -> np.ndarray[Any, np.dtype[np.float64]]:
     return shifted - np.log(np.exp(shifted).sum())
 
 
-class ByteTokenizer:
+class ByteTokenizer(Tokenizer):
     """Ids 3 + byte; 1 begins, 2 ends. Decoding is the real StreamDecoder's."""
 
     vocab_size = 259
     stop_token_ids = (2,)
+    bos_token_id, eos_token_id = 1, 2
+    all_special_ids = [0, 1, 2]  # noqa: RUF012
+    chat_template = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{{ '|' }}{% endfor %}"
     strips_first_space = False
     strips_all_first_spaces = False
 
@@ -108,10 +112,13 @@ class ByteTokenizer:
     def token_text(self, token_id: int) -> str:
         return self.piece(token_id).text
 
-    def encode(self, text: str) -> list[int]:
-        return [1] + [3 + byte for byte in text.encode()]
+    def spelling(self, token_id: int) -> str:
+        return self.piece(token_id).text
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def encode(self, text: str, add_special_tokens: bool = True, parse_special: bool = True) -> list[int]:
+        return [1] * add_special_tokens + [3 + byte for byte in text.encode()]
+
+    def decode(self, ids: Iterable[int], skip_special_tokens: bool = False) -> str:
         return bytes(index - 3 for index in ids if index >= 3).decode("utf-8", "replace")
 
     def stream_decoder(self, skip_special_tokens: bool = True) -> Any:

@@ -170,7 +170,8 @@ def test_a_batch_writes_what_single_prompts_do(batch_size: int) -> None:
         for index in range(len(prompts))
     ]
     model = FakeModel(hashed(), batch_size=batch_size)
-    together = LLM.from_backend(model, ByteTokenizer()).generate(prompts, params)
+    # Without reuse of prefixes every new prompt shows in what is fed.
+    together = LLM.from_backend(model, ByteTokenizer(), prefix_reuse=False).generate(prompts, params)
     alone = LLM.from_backend(FakeModel(hashed()), ByteTokenizer())
     for prompt, one_of_them, output in zip(prompts, params, together, strict=True):
         assert output.outputs == alone.generate(prompt, one_of_them)[0].outputs

@@ -1,0 +1,50 @@
+"""A session that remembers what its slots hold, so that a prompt which begins alike is not computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .backend import Logits, Session
+
+
+class CachedSession:
+    """reuse: False computes every prompt from its beginning."""
+
+    def __init__(self, session: Session, slots: int, reuse: bool = True) -> None:
+        self._session, self._reuse = session, reuse
+        self._held: list[list[int]] = [[] for _ in range(slots)]
+
+    def common(self, slot: int, ids: Sequence[int]) -> int:
+        """How many of a prompt's first tokens the slot holds. At least one is left to compute: its logits are
+        what the continuation starts from."""
+        if not self._reuse:
+            return 0
+        held = self._held[slot]
+        limit = min(len(held), len(ids) - 1)
+        return next((at for at in range(limit) if held[at] != ids[at]), limit)
+
+    def best(self, ids: Sequence[int]) -> int:
+        """The most tokens that any slot holds of a prompt."""
+        return max(self.common(slot, ids) for slot in range(len(self._held)))
+
+    def choose(self, ids: Sequence[int], free: Iterable[int]) -> int:
+        """The free slot that holds most of a prompt; among equals the one that loses least."""
+        return min(free, key=lambda slot: (-self.common(slot, ids), len(self._held[slot]), slot))
+
+    def begin(self, slot: int, ids: Sequence[int]) -> list[int]:
+        """Make the slot hold a beginning of the prompt only; returns the tokens that are missing."""
+        kept = self.common(slot, ids)
+        self._session.rewind(slot, kept)
+        del self._held[slot][kept:]
+        return list(ids[kept:])
+
+    def feed(self, segments: Sequence[tuple[int, Sequence[int]]]) -> None:
+        self._session.feed(segments)
+        for slot, ids in segments:
+            self._held[slot] += ids
+
+    def logits(self, slot: int) -> Logits:
+        return self._session.logits(slot)
+
+    def close(self) -> None:
+        self._session.close()
