@@ -31,9 +31,10 @@ class CachedSession:
         """The free slot that holds most of a prompt; among equals the one that loses least."""
         return min(free, key=lambda slot: (-self.common(slot, ids), len(self._held[slot]), slot))
 
-    def begin(self, slot: int, ids: Sequence[int]) -> list[int]:
-        """Make the slot hold a beginning of the prompt only; returns the tokens that are missing."""
-        kept = self.common(slot, ids)
+    def begin(self, slot: int, ids: Sequence[int], keep: bool = True) -> list[int]:
+        """Make the slot hold a beginning of the prompt only, nothing of it without `keep`; returns the tokens
+        that are missing."""
+        kept = self.common(slot, ids) if keep else 0
         self._session.rewind(slot, kept)
         del self._held[slot][kept:]
         return list(ids[kept:])

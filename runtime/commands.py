@@ -11,7 +11,7 @@ from typing import Any
 from .errors import InvalidArgumentError
 from .sampling import Option, SamplingParams, options
 
-_NO_FLAGS = {"logprobs"}  # has no place in streamed text
+_NO_FLAGS = {"logprobs", "prompt_logprobs", "n", "best_of"}  # have no place in one streamed text
 # The command line differs from Python only where 16 tokens would look broken.
 _DEFAULTS = {"max_tokens": 256}
 _CHAT_DEFAULTS = {"max_tokens": 1024}
@@ -193,21 +193,32 @@ def _sampling_params(arguments: argparse.Namespace) -> SamplingParams:
 
 
 def _add_flag(group: Any, name: str, option: Option, default: Any) -> None:
-    flag = "--" + (name.removesuffix("s") if name == "stop_token_ids" else name).replace("_", "-")
+    flag = "--" + (name.removesuffix("s") if name in ("stop_token_ids", "bad_words") else name).replace(
+        "_", "-"
+    )
     if option.kind is bool:
         group.add_argument(flag, dest=name, action="store_true", help=option.help)
         return
     shown = "none" if default is None or default == () else default
     described = f"{option.help} (default: {shown})".replace("%", "%%")
+    several = option.many or option.by_id
     group.add_argument(
         flag,
         dest=name,
-        type=str if option.kind is str else _number(option),
-        action="append" if option.many else "store",
-        default=None if option.many else default,
-        metavar={int: "N", float: "X", str: "TEXT"}[option.kind],
+        type=_id_and_number if option.by_id else str if option.kind is str else _number(option),
+        action="append" if several else "store",
+        default=None if several else default,
+        metavar="ID=X" if option.by_id else {int: "N", float: "X", str: "TEXT"}[option.kind],
         help=described,
     )
+
+
+def _id_and_number(text: str) -> tuple[int, float]:
+    index, _, number = text.partition("=")
+    return int(index), float(number)
+
+
+_id_and_number.__name__ = "ID=X"
 
 
 def _number(option: Option) -> Any:

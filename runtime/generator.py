@@ -18,21 +18,30 @@ def run(session: CachedSession, slots: int, sequences: Iterable[Sequence]) -> It
     """
     waiting = deque(sequences)
     active: dict[int, Sequence] = {}
+    prompts: dict[int, list[int]] = {}  # what is still to be fed, by slot
     while waiting or active:
-        segments: list[tuple[int, list[int]]] = [
-            (slot, sequence.token_ids[-1:]) for slot, sequence in active.items()
-        ]
         free = {slot for slot in range(slots) if slot not in active}
         while free and waiting:
             sequence = waiting.popleft()
             slot = session.choose(sequence.prompt_ids, free)
             free.remove(slot)
             active[slot] = sequence
-            missing = session.begin(slot, sequence.prompt_ids)
-            sequence.start(cached_tokens=len(sequence.prompt_ids) - len(missing))
-            segments.append((slot, missing))
+            prompts[slot] = session.begin(slot, sequence.prompt_ids, keep=not sequence.reads_token_by_token)
+            sequence.start(cached_tokens=len(sequence.prompt_ids) - len(prompts[slot]))
+        segments: list[tuple[int, list[int]]] = []
+        for slot, sequence in sorted(active.items()):
+            ids = prompts.pop(slot, None)
+            if ids is None:
+                ids = sequence.token_ids[-1:]
+            elif sequence.reads_token_by_token and len(ids) > 1:
+                prompts[slot] = ids[1:]
+                ids = ids[:1]
+            segments.append((slot, ids))
         session.feed(segments)
         for slot, sequence in sorted(active.items()):
+            if slot in prompts:
+                sequence.see_prompt(session.logits(slot))
+                continue
             text = sequence.advance(session.logits(slot))
             if sequence.finish_reason is not None:
                 del active[slot]

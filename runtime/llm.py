@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -183,7 +184,10 @@ class LLM:
         parsed = parse_prompts(prompt, self.info.vocab_size)
         if len(parsed) != 1:
             raise InvalidArgumentError(f"stream() takes one prompt, not {len(parsed)}")
-        return TextStream(self, self._sequences(parsed, _one_each(sampling_params, 1))[0])
+        (params,) = _one_each(sampling_params, 1)
+        if (params.best_of or params.n) > 1:
+            raise InvalidArgumentError("stream() writes one text; n and best_of are for generate()")
+        return TextStream(self, self._sequences(parsed, [params])[0])
 
     def close(self) -> None:
         """Free weights and KV caches."""
@@ -205,7 +209,12 @@ class LLM:
         with self._session(sequences) as session:
             for _ in run(session, self.info.batch_size, sequences):
                 pass
-        return [one.output() for one in sequences]
+        outputs = []
+        for one in params:
+            count = one.best_of or one.n
+            outputs.append(_merged(sequences[:count], one.n))
+            del sequences[:count]
+        return outputs
 
     def _sequences(self, prompts: list[Prompt], params: Sequence[SamplingParams]) -> list[sequence.Sequence]:
         tokenizer = self._tokenizer
@@ -213,8 +222,10 @@ class LLM:
             tokenizer = self.get_tokenizer()
         sequences = []
         for prompt, one in zip(prompts, params, strict=True):
-            if tokenizer is None and (prompt.ids is None or one.stop):
-                what = "stop strings need" if one.stop else f"{prompt.name} is text, which needs"
+            if tokenizer is None and (prompt.ids is None or one.stop or one.bad_words):
+                what = f"{prompt.name} is text, which needs"
+                if one.stop or one.bad_words:
+                    what = "stop strings need" if one.stop else "bad_words need"
                 raise InvalidArgumentError(f"{self._path}: {what} a tokenizer, and the bundle has none")
             ids = prompt.ids
             if ids is None:
@@ -234,7 +245,15 @@ class LLM:
                     raise InvalidArgumentError(
                         f"stop_token_ids has {index}, outside the vocabulary [0, {self.info.vocab_size})"
                     )
-            sequences.append(sequence.Sequence(self._model, tokenizer, prompt.text, ids, one))
+            for index in dict(one.logit_bias):
+                if index >= self.info.vocab_size:
+                    raise InvalidArgumentError(
+                        f"logit_bias has {index}, outside the vocabulary [0, {self.info.vocab_size})"
+                    )
+            sequences += [
+                sequence.Sequence(self._model, tokenizer, prompt.text, ids, one, index)
+                for index in range(one.best_of or one.n)
+            ]
         return sequences
 
     @contextmanager
@@ -298,6 +317,23 @@ class TextStream:
             for _, text in run(session, llm.info.batch_size, [self._sequence]):
                 if text:
                     yield text
+
+
+def _merged(texts: list[sequence.Sequence], n: int) -> RequestOutput:
+    """The n most probable of a prompt's texts, in the order in which they were begun where all are wanted."""
+    if len(texts) > n:
+        texts = sorted(texts, key=lambda one: -one.cumulative_logprob)[:n]
+    outputs = [one.output() for one in texts]
+    first = outputs[0]
+    if n == 1:
+        return replace(first, outputs=[replace(first.outputs[0], index=0)])
+    metrics = replace(
+        first.metrics,
+        decode_tokens=sum(one.metrics.decode_tokens for one in outputs),
+        decode_seconds=sum(one.metrics.decode_seconds for one in outputs),
+    )
+    completions = [replace(one.outputs[0], index=index) for index, one in enumerate(outputs)]
+    return replace(first, outputs=completions, metrics=metrics)
 
 
 def _are_several(messages: Any) -> bool:

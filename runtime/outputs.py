@@ -69,10 +69,13 @@ class Metrics:
 
 @dataclass(frozen=True)
 class RequestOutput:
-    """A prompt and what was generated for it. prompt is None where token ids were given."""
+    """A prompt and the n texts that were generated for it. prompt is None where token ids were given."""
 
     prompt: str | None
     prompt_token_ids: list[int]
     outputs: list[CompletionOutput]
     metrics: Metrics
+    # One dict per token of the prompt, as in CompletionOutput.logprobs; None for the first, which follows
+    # nothing.
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = field(default=None)
     finished: bool = field(default=True)

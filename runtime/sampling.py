@@ -7,6 +7,7 @@ import dataclasses
 import math
 import numbers
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,8 @@ from .errors import InvalidArgumentError
 
 @dataclass(frozen=True)
 class Option:
-    """One sampling option. kind: int, float, bool or str. many: a sequence of them, or a single one."""
+    """One sampling option. kind: int, float, bool or str. many: a sequence of them, or a single one. by_id: a
+    number of that kind for each of some token ids."""
 
     kind: type
     help: str
@@ -24,6 +26,7 @@ class Option:
     above_low: bool = False  # the range is open at its low end
     optional: bool = False  # None is allowed
     many: bool = False
+    by_id: bool = False
 
     @property
     def range(self) -> str:
@@ -37,13 +40,18 @@ class Option:
             noun += f" in {low}, {high}"
         if self.many:
             noun += ", or several in a list"
+        if self.by_id:
+            noun = f"{{token id: {noun}}}"
         return noun + (", or None" if self.optional else "")
 
     def check(self, name: str, value: Any) -> Any:
         """`value` in its canonical form; InvalidArgumentError shows the value and the range."""
         if value is None and self.optional:
-            return () if self.many else None
+            return () if self.many or self.by_id else None
         try:
+            if self.by_id:
+                pairs = value.items() if isinstance(value, Mapping) else value
+                return tuple(sorted((_token_id(index), self._one(one)) for index, one in pairs))
             if self.many:
                 single = isinstance(value, str | numbers.Number)
                 return tuple(self._one(one) for one in ([value] if single else value))
@@ -68,6 +76,13 @@ class Option:
         if number == math.inf:
             raise ValueError
         return number
+
+
+def _token_id(value: Any) -> int:
+    index = operator.index(value)
+    if isinstance(value, bool) or not 0 <= index < 2**31:
+        raise ValueError
+    return index
 
 
 def _option(default: Any, kind: type, help: str, **limits: Any) -> Any:
@@ -133,6 +148,18 @@ class SamplingParams:
         optional=True,
         many=True,
     )
+    logit_bias: tuple[tuple[int, float], ...] = _option(
+        (),
+        float,
+        "added to the logit of a token id: {id: bias} in Python, ID=BIAS here; may be given several times",
+        low=-100,
+        high=100,
+        optional=True,
+        by_id=True,
+    )
+    bad_words: tuple[str, ...] = _option(
+        (), str, "never write this text; may be given several times", optional=True, many=True
+    )
     ignore_eos: bool = _option(False, bool, "do not end at the model's own end tokens")
     logprobs: int | None = _option(
         None,
@@ -143,6 +170,25 @@ class SamplingParams:
         optional=True,
     )
 
+    prompt_logprobs: int | None = _option(
+        None,
+        int,
+        "report the same of each token of the prompt, which is then computed token by token",
+        low=0,
+        high=2**31 - 1,
+        optional=True,
+    )
+    n: int = _option(
+        1,
+        int,
+        "how many texts to write; with a seed, the later ones take the numbers after it",
+        low=1,
+        high=128,
+    )
+    best_of: int | None = _option(
+        None, int, "write this many texts and return the n most probable ones", low=1, high=128, optional=True
+    )
+
     def __post_init__(self) -> None:
         for name, option in options().items():
             object.__setattr__(self, name, option.check(name, getattr(self, name)))
@@ -150,6 +196,12 @@ class SamplingParams:
             raise InvalidArgumentError(
                 f"min_tokens is {self.min_tokens}, above max_tokens ({self.max_tokens})"
             )
+        if self.best_of is not None and self.best_of < self.n:
+            raise InvalidArgumentError(f"best_of is {self.best_of}, below n ({self.n})")
+
+
+# What asks for more than one text of one prompt.
+_REPORTS = ("logprobs", "prompt_logprobs", "n", "best_of")
 
 
 def options() -> dict[str, Option]:
@@ -161,11 +213,11 @@ def from_generate_keywords(keywords: dict[str, Any]) -> SamplingParams:
     """SamplingParams from the keywords of MindFormers' and Hugging Face's `model.generate`.
 
     max_new_tokens (None: until the context is full), min_new_tokens, do_sample (False: greedy, as there), and
-    every field of SamplingParams except those two's counterparts and logprobs.
+    every field of SamplingParams except those two's counterparts and what asks for several texts or logprobs.
     """
     given = dict(keywords)
     renamed = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}
-    allowed = {*renamed, "do_sample", *options()} - {*renamed.values(), "logprobs"}
+    allowed = {*renamed, "do_sample", *options()} - {*renamed.values(), *_REPORTS}
     unknown = sorted(set(given) - allowed)
     if unknown:
         raise TypeError(f"generate() has no option {unknown[0]!r}; it takes: {', '.join(sorted(allowed))}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -30,13 +32,16 @@ class Vocabulary(Protocol):
     @property
     def stop_token_ids(self) -> tuple[int, ...]: ...
 
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]: ...
+
     def stream_decoder(self, skip_special_tokens: bool = True) -> TextDecoder: ...
 
     def token_text(self, token_id: int) -> str: ...
 
 
 class Sequence:
-    """prompt: the text it came from, or None. tokenizer: None gives ids without text, and no end token."""
+    """prompt: the text it came from, or None. tokenizer: None gives ids without text, and no end token.
+    index: which of the texts of one prompt it is."""
 
     def __init__(
         self,
@@ -45,6 +50,7 @@ class Sequence:
         prompt: str | None,
         prompt_ids: list[int],
         params: SamplingParams,
+        index: int = 0,
     ) -> None:
         self.prompt_ids = prompt_ids
         self.token_ids: list[int] = []
@@ -54,7 +60,10 @@ class Sequence:
         self._stop_reason: str | int | None = None
         self._stop_strings = StopStrings(params.stop)
         self._logprobs: list[dict[int, Logprob]] = []
-        self._cumulative = 0.0
+        self._prompt_logprobs: list[dict[int, Logprob] | None] = [None]
+        self._index = index
+        self.cumulative_logprob = 0.0  # of logprobs or a choice among several texts, else 0
+        self._weighs = params.logprobs is not None or (params.best_of or params.n) > params.n
         self._sampler: Sampler | None = None
 
         room = model.info.max_seq_len - len(prompt_ids)
@@ -72,6 +81,7 @@ class Sequence:
             # The continuation's first blank, or a character begun in the prompt, depends on the prompt.
             for index in prompt_ids:
                 self._decoder.push(index)
+        self._bad_words = [] if tokenizer is None else _spellings(tokenizer, params.bad_words)
         self._started = self._first = self._last = 0.0
         self._cached_tokens = 0
 
@@ -79,7 +89,10 @@ class Sequence:
         """Its prompt is about to be fed, but for the tokens that the session holds already."""
         self._cached_tokens = cached_tokens
         self._started = time.perf_counter()
-        self._sampler = self._model.new_sampler(self._params, secrets.randbits(64), self.prompt_ids)
+        params = self._params
+        if params.seed is not None and self._index:
+            params = replace(params, seed=(params.seed + self._index) % 2**64)
+        self._sampler = self._model.new_sampler(params, secrets.randbits(64), self.prompt_ids)
 
     def advance(self, logits: Logits) -> str:
         """Choose the next token from float32 logits [vocab_size]; returns the text that is now certain."""
@@ -89,10 +102,11 @@ class Sequence:
             self._first = self._last
         params = self._params
         banned = self._too_early if len(self.token_ids) < params.min_tokens else self._never
-        token, logprob = self._sampler.sample(logits, banned, params.logprobs is not None)
-        if params.logprobs is not None and logprob is not None:
-            self._cumulative += logprob
-            self._logprobs.append(self._report(logits, token, logprob, params.logprobs))
+        token, logprob = self._draw(logits, [*banned, *self._bad_endings()])
+        if logprob is not None:
+            self.cumulative_logprob += logprob
+            if params.logprobs is not None:
+                self._logprobs.append(self._report(logits, token, logprob, params.logprobs))
         self.token_ids.append(token)
 
         if token in self._eos or token in params.stop_token_ids:
@@ -113,13 +127,13 @@ class Sequence:
         assert self.finish_reason is not None
         wanted = self._params.logprobs is not None
         completion = CompletionOutput(
-            index=0,
+            index=self._index,
             text=self.text,
             token_ids=self.token_ids,
             finish_reason=self.finish_reason,
             stop_reason=self._stop_reason,
             logprobs=self._logprobs if wanted else None,
-            cumulative_logprob=self._cumulative if wanted else None,
+            cumulative_logprob=self.cumulative_logprob if wanted else None,
         )
         metrics = Metrics(
             prompt_tokens=len(self.prompt_ids),
@@ -128,7 +142,36 @@ class Sequence:
             decode_seconds=self._last - self._first,
             cached_tokens=self._cached_tokens,
         )
-        return RequestOutput(self._prompt, self.prompt_ids, [completion], metrics)
+        prompt_logprobs = None if self._params.prompt_logprobs is None else self._prompt_logprobs
+        return RequestOutput(self._prompt, self.prompt_ids, [completion], metrics, prompt_logprobs)
+
+    @property
+    def reads_token_by_token(self) -> bool:
+        """Whether it wants to see the logits after every token of its prompt."""
+        return self._params.prompt_logprobs is not None
+
+    def see_prompt(self, logits: Logits) -> None:
+        """The logits after the next token of the prompt, for every token but the last."""
+        count = self._params.prompt_logprobs
+        assert count is not None
+        token = self.prompt_ids[len(self._prompt_logprobs)]
+        self._prompt_logprobs.append(self._report(logits, token, _log_softmax(logits, token), count))
+
+    def _draw(self, logits: Logits, banned: list[int]) -> tuple[int, float | None]:
+        assert self._sampler is not None
+        if not self._params.logit_bias:
+            return self._sampler.sample(logits, banned, self._weighs)
+        biased = logits.copy()
+        for index, bias in self._params.logit_bias:
+            biased[index] += bias
+        token, _ = self._sampler.sample(biased, banned, False)
+        # Reported are the raw logits, as everywhere.
+        return token, _log_softmax(logits, token) if self._weighs else None
+
+    def _bad_endings(self) -> list[int]:
+        """Ids that would complete a bad word now."""
+        written = self.token_ids
+        return [ids[-1] for ids in self._bad_words if written[len(written) - len(ids) + 1 :] == ids[:-1]]
 
     def _finish(self, reason: FinishReason, delta: str) -> str:
         self.finish_reason = reason
@@ -155,3 +198,20 @@ class Sequence:
         if self._tokenizer is None:
             return None
         return self._tokenizer.token_text(token) if token < self._tokenizer.vocab_size else ""
+
+
+def _log_softmax(logits: Logits, token: int) -> float:
+    exact = logits.astype(np.float64)
+    top = exact.max()
+    return float(exact[token] - top - np.log(np.exp(exact - top).sum()))
+
+
+def _spellings(tokenizer: Vocabulary, words: Iterable[str]) -> list[list[int]]:
+    """Token ids of each word, at the beginning of a word and within one."""
+    found: list[list[int]] = []
+    for word in words:
+        for text in (word, " " + word.lstrip()):
+            ids = tokenizer.encode(text, add_special_tokens=False)
+            if ids and ids not in found:
+                found.append(ids)
+    return found

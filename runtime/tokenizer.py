@@ -17,6 +17,7 @@ from mindir_llm.tokenizer.base import utf8
 from mindir_llm.tokenizer.config import read_chat_template
 
 from . import _native
+from .chat_template import render_chat_template
 from .errors import MindirLLMError
 from .native_backend import _Handle
 
@@ -29,6 +30,8 @@ class EngineTokenizer(Tokenizer):
     Reads SentencePiece models, byte-level tokenizer.json, vocab.json with merges.txt, and tiktoken ranks.
     TokenizerError names the file that is missing, damaged or not supported. Threads may share it.
     """
+
+    chat_renderer = staticmethod(render_chat_template)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._library = _native.library()

@@ -109,13 +109,13 @@ def test_only_the_new_turn_is_computed() -> None:
 
 
 def test_a_full_context_stops() -> None:
-    talk, _ = conversation(says("0123456789"), max_seq_len=40)
+    talk, _ = conversation(says("0123456789"), max_seq_len=38)
     assert ask(talk, "12345") == "0123456789"
     assert not talk.is_full()
-    assert ask(talk, "12345") == "0123456789"[:11], "as much as fits"
+    assert ask(talk, "12345") == "012345678", "as much as fits"
     assert talk.is_full()
     before = list(talk.messages)
-    with pytest.raises(CapacityError, match=r"conversation has 5\d tokens and the bundle's context holds 40"):
+    with pytest.raises(CapacityError, match=r"conversation has 49 tokens and the bundle's context holds 38"):
         ask(talk, "12345")
     assert talk.messages == before
     talk.reset()
@@ -289,7 +289,7 @@ def test_ctrl_c_stops_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_notes_about_a_full_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, notes, _ = interactive("12345\n12345\n", says("0123456789"), monkeypatch, max_seq_len=40)
+    _, notes, _ = interactive("12345\n12345\n", says("0123456789"), monkeypatch, max_seq_len=38)
     assert "the context is full: /reset starts anew" in notes
     _, notes, _ = interactive(
         "12345\n" * 3, says("0123456789"), monkeypatch, max_seq_len=60, context_full="drop"
@@ -388,4 +388,4 @@ def test_results_with_and_without_reuse(tiny_bundle: Path) -> None:
             (found,), (expected,) = reusing.generate(text, params), fresh.generate(text, params)
             assert found.outputs == expected.outputs
             cached.append(found.metrics.cached_tokens)
-        assert cached[0] == 0 and min(cached[1:3]) > 3 and expected.metrics.cached_tokens == 0
+        assert cached[0] == 0 and min(cached[1:3]) >= 3 and expected.metrics.cached_tokens == 0

@@ -472,7 +472,7 @@ DRAWN = st.recursive(
 
 
 @given(expression=DRAWN)
-@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=600, deadline=None, derandomize=True, database=None)
 def test_drawn_expressions(expression: str) -> None:
     check("{{ " + expression + " }}", **VARIABLES, **MORE_VARIABLES)
 

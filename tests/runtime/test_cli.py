@@ -33,7 +33,7 @@ def speaker(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             asked.append((prompt, sampling_params))
             return super().stream("|", sampling_params)
 
-    def make(bundle: str, threads: int | None = None) -> LLM:
+    def make(bundle: str, threads: int | None = None, exact: bool = False) -> LLM:
         llm = Speaker.from_backend(FakeModel(says("hé 你")), ByteTokenizer())
         asked.append(threads)
         return llm
@@ -85,8 +85,8 @@ def test_every_sampling_option_is_a_flag(capsys: pytest.CaptureFixture[str]) -> 
         cli.main(["run", "--help"])
     text = capsys.readouterr().out
     for name in options():
-        flag = "--" + name.replace("_", "-").replace("token-ids", "token-id")
-        assert (flag in text) == (name != "logprobs"), name
+        flag = "--" + name.replace("_", "-").replace("token-ids", "token-id").replace("bad-words", "bad-word")
+        assert (f" {flag}" in text) == (name not in ("logprobs", "prompt_logprobs", "n", "best_of")), name
     assert "examples:" in text
 
 

@@ -1,4 +1,4 @@
-"""Chat templates under Hugging Face's settings."""
+"""Chat templates on the exporting host: jinja2 under Hugging Face's settings."""
 
 from __future__ import annotations
 
