@@ -94,30 +94,41 @@ struct ThreadPool::State {
 
   std::vector<std::thread> workers;
 
-  // Take a piece from the front of one's own share, or from the back of another's.
-  std::optional<uint32_t> take(size_t share, bool own) {
+  struct Pieces {
+    uint32_t begin;
+    uint32_t end;
+  };
+
+  // Take pieces from the front of one's own share, or from the back of another's: a quarter of what is left.
+  // An atomic operation holds up the loads behind it, so taking one piece after another would interrupt the
+  // stream from memory; taking all would leave nothing to thieves when this thread loses its core.
+  std::optional<Pieces> take(size_t share, bool own) {
     std::atomic<uint64_t>& pieces = shares[share].pieces;
     uint64_t seen = pieces.load(std::memory_order_acquire);
     while (true) {
       const auto front = static_cast<uint32_t>(seen);
       const auto back = static_cast<uint32_t>(seen >> 32);
       if (front >= back) return std::nullopt;
-      const uint64_t rest = own ? pack(front + 1, back) : pack(front, back - 1);
+      const uint32_t count = std::max<uint32_t>(1, (back - front) / 4);
+      const uint64_t rest = own ? pack(front + count, back) : pack(front, back - count);
       if (pieces.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire)) {
-        return own ? front : back - 1;
+        return own ? Pieces{front, front + count} : Pieces{back - count, back};
       }
     }
   }
 
-  void run_piece(uint32_t piece) {
-    const int64_t begin = int64_t{piece} * grain;
-    try {
-      (*body)(begin, std::min(count, begin + grain));
-    } catch (...) {
-      std::lock_guard lock(error_mutex);
-      if (!error) error = std::current_exception();
+  void run_pieces(const Pieces& pieces) {
+    for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
+      const int64_t begin = int64_t{piece} * grain;
+      try {
+        (*body)(begin, std::min(count, begin + grain));
+      } catch (...) {
+        std::lock_guard lock(error_mutex);
+        if (!error) error = std::current_exception();
+      }
     }
-    if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished.notify_one();
+    const uint32_t done = pieces.end - pieces.begin;
+    if (unfinished.fetch_sub(done, std::memory_order_acq_rel) == done) unfinished.notify_one();
   }
 
   // Run pieces until none is left: the own share in order, so that a thread reads memory as one stream, then
@@ -125,7 +136,7 @@ struct ThreadPool::State {
   void work(size_t self) {
     for (size_t i = 0; i < shares.size(); ++i) {
       const size_t share = (self + i) % shares.size();
-      while (const auto piece = take(share, i == 0)) run_piece(*piece);
+      while (const auto pieces = take(share, i == 0)) run_pieces(*pieces);
     }
   }
 

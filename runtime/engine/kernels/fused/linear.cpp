@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "kernels/fused/elementwise.h"
 #include "kernels/fused/linear_operands.h"
@@ -118,6 +119,14 @@ const float* padded_floats(const Tensor& tensor, int64_t n0, float* buffer) {
   return buffer;
 }
 
+// One matrix of the node, with what the loop over its panels needs at hand: attributes and operands are found
+// by name and index, which takes as long as a kilobyte from memory does.
+struct Matrix {
+  const PackedMatrix* packed = nullptr;
+  const Tensor* bias = nullptr;  // or null
+  float* y = nullptr;
+};
+
 struct Run {
   const OpArgs& args;
   const RunContext& context;
@@ -185,26 +194,44 @@ struct Run {
     return reinterpret_cast<const float*>(static_cast<const uint8_t*>(context.scratch) + at.row_scales);
   }
 
-  // sums of one panel of one matrix, with scale and bias, at `sums` [rows][32] or straight in y.
-  void panel(size_t i, int64_t p, const ActivationView& activations, const MatmulKernels& kernels,
-             bool integers, float* sums, void* scratch, const float* residual, float* y,
-             int64_t y_stride) const {
-    const PackedMatrix& matrix = operands.packed(i);
-    const PanelProduct product{&matrix.view(), p, &activations, sums, scratch};
+  std::vector<Matrix> matrices() const {
+    const Node& node = args.node();
+    std::vector<Matrix> found;
+    for (size_t i = 0; i < operands.count(); ++i) {
+      const size_t b = LinearOperands::bias(i);
+      // A gated pair has one output; its second matrix writes to scratch memory only.
+      float* y = i < node.outputs.size() ? context.out(node, i).as<float>() : nullptr;
+      found.push_back({&operands.packed(i), args.is_none(b) ? nullptr : &context.in(node, b), y});
+    }
+    return found;
+  }
+};
+
+// What all panels of a node have in common.
+struct Panels {
+  const ActivationView& activations;
+  const MatmulKernels& kernels;
+  bool integers;
+  const float* row_scales;  // or null
+
+  // One panel of one matrix times all rows, with scale and bias: in y, by way of `sums` [rows][32].
+  void compute(const Matrix& matrix, int64_t p, float* sums, void* scratch, const float* residual, float* y,
+               int64_t y_stride) const {
+    const PanelProduct product{&matrix.packed->view(), p, &activations, sums, scratch};
     if (integers) {
       kernels.int_panel(product);
     } else {
       kernels.float_panel(product);
     }
     const int64_t n0 = p * kPanelColumns;
-    const size_t b = operands.bias(i);
+    const float* scale = matrix.packed->column_scale();
     float bias[kPanelColumns];
     kernels.finish({.sums = sums,
-                    .rows = rows,
-                    .columns = std::min(kPanelColumns, matrix.columns() - n0),
-                    .row_scale = row_scales(matrix.view()),
-                    .scale = matrix.column_scale() ? matrix.column_scale() + n0 : nullptr,
-                    .bias = args.is_none(b) ? nullptr : padded_floats(context.in(args.node(), b), n0, bias),
+                    .rows = activations.rows,
+                    .columns = std::min(kPanelColumns, matrix.packed->columns() - n0),
+                    .row_scale = row_scales,
+                    .scale = scale ? scale + n0 : nullptr,
+                    .bias = matrix.bias ? padded_floats(*matrix.bias, n0, bias) : nullptr,
                     .residual = residual,
                     .y = y,
                     .y_stride = y_stride});
@@ -222,14 +249,15 @@ void run(const OpArgs& args, const RunContext& context) {
   const ActivationView activations = r.prepare(w, kernels, integers);
   const bool swiglu = operands.is_swiglu();
 
+  const std::vector<Matrix> matrices = r.matrices();
+  const Panels of{activations, kernels, integers, r.row_scales(w)};
   int64_t panels = 0;
   int64_t bytes = 0;
   int64_t panel_scratch = 0;
-  for (size_t i = 0; i < operands.count(); ++i) {
-    const PackedMatrix& m = operands.packed(i);
-    if (i == 0 || !swiglu) panels += m.panels();
-    bytes += static_cast<int64_t>(m.bytes());
-    panel_scratch = std::max(panel_scratch, panel_scratch_bytes(m.view()));
+  for (const Matrix& m : matrices) {
+    if (&m == &matrices[0] || !swiglu) panels += m.packed->panels();
+    bytes += static_cast<int64_t>(m.packed->bytes());
+    panel_scratch = std::max(panel_scratch, panel_scratch_bytes(m.packed->view()));
   }
   const int64_t sums_bytes = (r.rows + 15) / 16 * 16 * kPanelColumns * 4;
   const int64_t most = r.rows > 8 ? 1 : kPieceBytes;
@@ -237,6 +265,7 @@ void run(const OpArgs& args, const RunContext& context) {
   const float* residual = args.is_none(LinearOperands::kResidual)
                               ? nullptr
                               : context.in(node, LinearOperands::kResidual).as<const float>();
+  const VectorKernels& vectors = vector_kernels();
   context.pool.parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
     uint8_t* memory = thread_scratch(static_cast<size_t>(2 * sums_bytes + panel_scratch));
     auto* sums = reinterpret_cast<float*>(memory);
@@ -244,24 +273,23 @@ void run(const OpArgs& args, const RunContext& context) {
     void* scratch = memory + 2 * sums_bytes;
     for (int64_t j = begin; j < end; ++j) {
       if (swiglu) {
-        const int64_t n = operands.packed(0).columns();
+        const int64_t n = matrices[0].packed->columns();
         const int64_t n0 = j * kPanelColumns;
-        r.panel(0, j, activations, kernels, integers, sums, scratch, nullptr, sums, kPanelColumns);
-        r.panel(1, j, activations, kernels, integers, more, scratch, nullptr, more, kPanelColumns);
-        float* y = context.out(node, 0).as<float>() + n0;
+        of.compute(matrices[0], j, sums, scratch, nullptr, sums, kPanelColumns);
+        of.compute(matrices[1], j, more, scratch, nullptr, more, kPanelColumns);
+        float* y = matrices[0].y + n0;
         for (int64_t row = 0; row < r.rows; ++row) {
-          vector_kernels().swiglu(sums + row * kPanelColumns, more + row * kPanelColumns, y + row * n,
-                                  std::min(kPanelColumns, n - n0));
+          vectors.swiglu(sums + row * kPanelColumns, more + row * kPanelColumns, y + row * n,
+                         std::min(kPanelColumns, n - n0));
         }
         continue;
       }
       size_t i = 0;
       int64_t p = j;
-      while (p >= operands.packed(i).panels()) p -= operands.packed(i++).panels();
-      const int64_t n = operands.packed(i).columns();
+      while (p >= matrices[i].packed->panels()) p -= matrices[i++].packed->panels();
       const int64_t n0 = p * kPanelColumns;
-      r.panel(i, p, activations, kernels, integers, sums, scratch, residual ? residual + n0 : nullptr,
-              context.out(node, i).as<float>() + n0, n);
+      of.compute(matrices[i], p, sums, scratch, residual ? residual + n0 : nullptr, matrices[i].y + n0,
+                 matrices[i].packed->columns());
     }
   });
 }
