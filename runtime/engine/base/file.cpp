@@ -90,7 +90,8 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<uint8_t*>(data_), size_);
 }
 
-MappedFile::Reading::Reading(const void* data, size_t bytes) {
+// The whole pages within a range of memory, or nothing where that is not a mapped file's.
+std::span<uint8_t> MappedFile::pages(const void* data, size_t bytes) {
   const auto begin = reinterpret_cast<uintptr_t>(data);
   OpenMaps& open = open_maps();
   bool is_mapped = false;
@@ -103,21 +104,33 @@ MappedFile::Reading::Reading(const void* data, size_t bytes) {
       is_mapped |= begin >= start && bytes <= map->size_ && begin - start <= map->size_ - bytes;
     }
   }
-  if (!is_mapped) return;
+  if (!is_mapped) return {};
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const uintptr_t first = (begin + page - 1) / page * page;
   const uintptr_t last = (begin + bytes) / page * page;
-  if (first >= last) return;
-  begin_ = reinterpret_cast<void*>(first);
-  size_ = last - first;
+  if (first >= last) return {};
+  return {reinterpret_cast<uint8_t*>(first), last - first};
+}
+
+void MappedFile::expect_scattered_reads(const void* data, size_t bytes) {
+  const std::span<uint8_t> range = pages(data, bytes);
+  if (range.empty()) return;
+#if defined(MADV_NOHUGEPAGE)
+  ::madvise(range.data(), range.size(), MADV_NOHUGEPAGE);
+#endif
+  ::madvise(range.data(), range.size(), MADV_RANDOM);
+  ::madvise(range.data(), range.size(), MADV_DONTNEED);
+}
+
+MappedFile::Reading::Reading(const void* data, size_t bytes) : pages_(pages(data, bytes)) {
 #if defined(MADV_POPULATE_READ)
   // One call instead of a page fault per 64 KiB; kernels before 5.14 lack it, and fault.
-  ::madvise(begin_, size_, MADV_POPULATE_READ);
+  if (!pages_.empty()) ::madvise(pages_.data(), pages_.size(), MADV_POPULATE_READ);
 #endif
 }
 
 MappedFile::Reading::~Reading() {
-  if (begin_) ::madvise(begin_, size_, MADV_DONTNEED);
+  if (!pages_.empty()) ::madvise(pages_.data(), pages_.size(), MADV_DONTNEED);
 }
 
 std::string read_file(const std::string& path, size_t limit) {

@@ -32,12 +32,17 @@ class MappedFile {
     Reading& operator=(const Reading&) = delete;
 
    private:
-    void* begin_ = nullptr;  // whole pages within the range
-    size_t size_ = 0;
+    std::span<uint8_t> pages_;
   };
+
+  // Announces that a few rows here and there will be read of a range, as of a table of embeddings, so that
+  // the system brings in what is read only, not the huge page around it. Does nothing for other memory.
+  static void expect_scattered_reads(const void* data, size_t bytes);
 
  private:
   MappedFile() = default;
+  static std::span<uint8_t> pages(const void* data, size_t bytes);
+
   std::string path_;
   const uint8_t* data_ = nullptr;
   size_t size_ = 0;

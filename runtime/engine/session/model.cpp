@@ -129,6 +129,13 @@ std::unique_ptr<Model> Model::open(const std::string& bundle, const ModelOptions
     if (g->is_fused) fused.push_back(&g->graph);
   }
   pack_weights(fused, model->pool_);
+  // What a fused plan still reads from the file is the table of embeddings, a row for a token.
+  for (const Graph* graph : fused) {
+    for (const Value& value : graph->values) {
+      if (value.kind != Value::Kind::Parameter || value.packed) continue;
+      MappedFile::expect_scattered_reads(value.tensor.data, value.tensor.bytes());
+    }
+  }
   std::map<std::string, size_t> weights;  // one set for both graphs
   count_weights(model->prefill_.graph, weights);
   count_weights(model->decode_.graph, weights);
