@@ -10,15 +10,19 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindir_llm.export.calibrate import Progress as CalibrationProgress
 from mindir_llm.export.checkpoint import Checkpoint
+from mindir_llm.export.description import describe
 from mindir_llm.export.errors import ExportError
+from mindir_llm.export.options import ExportOptions, Settings, settle
+from mindir_llm.export.pipeline.prequantized import open_prequantized
+from mindir_llm.export.pipeline.quantizing import quantize_network
 from mindir_llm.export.tokenizer_files import read_tokenizer
 from mindir_llm.export.trace import TracedGraph, signature_names, trace_llama
 from mindir_llm.export.weights import FileRecord, Progress, WeightPlan, lay_out, write_weights
@@ -33,59 +37,6 @@ _FORMAT_VERSION = 1
 _PRODUCER = "mindir-llm 0.1.0"
 _MANIFEST = "manifest.json"
 _EMBEDDING = "model.embed_tokens.weight"
-_DEFAULT_MAX_SEQ_LEN = 2048
-# A chunk reads all weights once, so a large one costs little more time than a small one; its padded rows cost
-# nothing in the engine.
-_DEFAULT_PREFILL_CHUNK = 256
-_TARGETS = ("cpu", "ascend")
-_DTYPES = ("float16", "float32")
-_KV_DTYPES = (*_DTYPES, "int8")
-_KV_GRANULARITIES = ("per_channel", "per_token")
-_QUANTIZATIONS = ("none", "a16w8", "a16w4", "a8w8-dynamic")
-_GROUP_SIZES = (0, 32, 64, 128)
-_DEFAULT_GROUP_SIZE = 32
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What to export. None means a default that depends on the model.
-
-    quant: 'none', 'a16w8' (int8 weights, one scale per output channel), 'a16w4' (int4 weights, one scale
-    per group_size inputs of an output channel) or 'a8w8-dynamic' (int8 weights, and the inputs of linear
-    layers rounded to int8 with one scale per token). group_size: of a16w4 only: 32, 64, 128, or 0 for one
-    scale per output channel; default 32. dtype: 'float16' or 'float32' of weights that are not quantized, and
-    of scales. kv_dtype: of the KV caches, also 'int8'; default dtype. kv_granularity: of int8 caches:
-    'per_channel', with calibrated scales (kv_scales of export_bundle), or 'per_token', where each row of a
-    head gets its scale as it comes; default per_token. target: operators, 'cpu' or 'ascend'. max_seq_len:
-    rows of the static caches; default the model's own limit, at most 2048. prefill_chunk: tokens per prefill
-    call; default 256. batch: sequences per call. force: replace an existing bundle.
-    """
-
-    quant: str = "none"
-    group_size: int | None = None
-    dtype: str = "float16"
-    kv_dtype: str | None = None
-    kv_granularity: str | None = None
-    target: str = "cpu"
-    max_seq_len: int | None = None
-    prefill_chunk: int | None = None
-    batch: int = 1
-    force: bool = False
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """Options with every default filled in and checked against the model."""
-
-    scheme: WeightQuantization | None
-    quantization: Mapping[str, WeightQuantization]
-    dtype: str
-    kv_dtype: str
-    kv_granularity: str | None
-    target: str
-    max_seq_len: int
-    prefill_chunk: int
-    batch: int
 
 
 def export_bundle(
@@ -94,24 +45,31 @@ def export_bundle(
     options: ExportOptions | None = None,
     progress: Progress | None = None,
     kv_scales: Mapping[str, NDArray[np.float32]] | None = None,
+    calibration_progress: CalibrationProgress | None = None,
 ) -> Path:
     """Export a Hugging Face checkpoint folder to a bundle folder and return the bundle's path.
 
     The bundle appears complete or not at all: it is written beside its place and renamed. progress is called
-    with bytes of weights written and in total. kv_scales: of int8 caches with scales per channel, by
-    parameter: 'model.layers.{i}.self_attn.key_scale' and '….value_scale', positive float32 [KV heads,
-    head_dim]. ExportError: an unsupported model or option, a damaged
-    checkpoint, or an existing bundle without `force`; OSError: the disk.
+    with bytes of weights written and in total, calibration_progress with steps done, steps in total, and what
+    is being done. kv_scales: of int8 caches with scales per channel, by parameter, where they are not to be
+    calibrated: 'model.layers.{i}.self_attn.key_scale' and '….value_scale', positive float32 [KV heads,
+    head_dim]. A checkpoint that is quantized already (AWQ, GPTQ, Golden Stick) keeps its integers.
+    ExportError: an unsupported model or option, a damaged checkpoint, or an existing bundle without `force`;
+    OSError: the disk.
     """
     checkpoint, bundle = Path(checkpoint), Path(os.path.abspath(bundle))
     options = options or ExportOptions()
     _check_destination(bundle, options.force)
     source = Checkpoint.open(checkpoint)
-    try:
-        config = LlamaConfig.from_file(checkpoint / "config.json")
-    except ConfigError as error:
-        raise ExportError(str(error)) from None
-    settings = _settle(options, config)
+    prequantized = open_prequantized(checkpoint, options.dtype)
+    if prequantized is not None:
+        config = prequantized.network
+    else:
+        try:
+            config = LlamaConfig.from_file(checkpoint / "config.json")
+        except ConfigError as error:
+            raise ExportError(str(error)) from None
+    settings = settle(options, config, prequantized, has_kv_scales=kv_scales is not None)
     _check_pairs(checkpoint, config, settings.quantization)
     computed = _kv_scales(config, settings, kv_scales)
     tokenizer = read_tokenizer(checkpoint, config.vocab_size)
@@ -125,14 +83,31 @@ def export_bundle(
     parameters = graphs["decode"].parameters
     if set(parameters) != set(graphs["prefill"].parameters):
         raise AssertionError("prefill and decode graphs do not read the same parameters")
-    computed["rotary.cos"], computed["rotary.sin"] = rotary_tables(config, _rotary_rows(settings))
+    computed["rotary.cos"], computed["rotary.sin"] = rotary_tables(config, settings.rotary_rows)
     tied_to = {"lm_head.weight": _EMBEDDING} if config.tie_word_embeddings else {}
-    plan = WeightPlan(source, parameters, computed, tied_to, settings.quantization)
+    # Before a calibration, which takes long: whether all tensors are there, and fit.
+    plan = WeightPlan(source, parameters, computed, tied_to, settings.quantization, prequantized)
     places = lay_out(plan.parameters)
 
     bundle.parent.mkdir(parents=True, exist_ok=True)
     _check_space(bundle.parent, sum(place.length for place in places.values()))
-    with _atomic_folder(bundle, options.force) as folder:
+    with contextlib.ExitStack() as stack:
+        if settings.text is not None:
+            work = stack.enter_context(_work_folder(options.work_dir, bundle))
+            layers = quantize_network(
+                source,
+                config,
+                settings.policies,
+                settings.text,
+                work,
+                dtype=settings.dtype,
+                settings=options.calibration_settings,
+                progress=calibration_progress,
+            )
+            if settings.kv_granularity == "per_channel" and kv_scales is None:
+                computed |= layers.kv_scales()
+            plan = WeightPlan(source, parameters, computed, tied_to, settings.quantization, layers)
+        folder = stack.enter_context(_atomic_folder(bundle, options.force))
         files = write_weights(plan, places, folder, progress)
         for name, graph in graphs.items():
             files[f"{name}.mindir"] = _write(folder / f"{name}.mindir", graph.serialize(places))
@@ -144,78 +119,35 @@ def export_bundle(
     return bundle
 
 
-def _settle(options: ExportOptions, config: LlamaConfig) -> _Settings:
-    """Fill in defaults and check every option; ExportError names the flag, the value and the allowed
-    range."""
-    kv_dtype = options.kv_dtype or options.dtype
-    for flag, value, allowed in (
-        ("--quant", options.quant, _QUANTIZATIONS),
-        ("--dtype", options.dtype, _DTYPES),
-        ("--kv-dtype", kv_dtype, _KV_DTYPES),
-        ("--target", options.target, _TARGETS),
-    ):
-        if value not in allowed:
-            raise ExportError(f"{flag}: {value!r} is not one of {', '.join(allowed)}")
-    granularity = _kv_granularity(kv_dtype, options.kv_granularity)
-    scheme = _quantization(options)
-    quantization = {} if scheme is None else dict.fromkeys(config.linear_shapes(), scheme)
-    if options.target == "ascend":
-        for flag, value in (("--dtype", options.dtype), ("--kv-dtype", kv_dtype)):
-            if value == "float32":
-                raise ExportError(
-                    f"{flag}: {value} is not possible with --target ascend, whose primitives take float16"
-                )
-    limit = config.max_position_embeddings
-    rows = options.max_seq_len if options.max_seq_len is not None else min(limit, _DEFAULT_MAX_SEQ_LEN)
-    _check_range("--max-seq-len", rows, 1, limit, "the model's max_position_embeddings")
-    chunk = options.prefill_chunk
-    if chunk is None:
-        chunk = min(_DEFAULT_PREFILL_CHUNK, rows)
-        while options.target == "ascend" and rows % chunk:
-            chunk -= 1
-    _check_range("--prefill-chunk", chunk, 1, rows, "--max-seq-len")
-    if options.target == "ascend" and rows % chunk:
-        # KVCacheScatterUpdate writes whole chunks, and writing past the cache's end is undefined.
-        raise ExportError(f"--prefill-chunk: {chunk} must divide --max-seq-len {rows} with --target ascend")
-    _check_range("--batch", options.batch, 1, 1024, "its upper limit")
-    return _Settings(
-        scheme, quantization, options.dtype, kv_dtype, granularity, options.target, rows, chunk, options.batch
-    )
-
-
-def _kv_granularity(kv_dtype: str, value: str | None) -> str | None:
-    if kv_dtype != "int8":
-        if value is not None:
-            raise ExportError(
-                f"--kv-granularity: {value} has no meaning with --kv-dtype {kv_dtype}, only int8"
-            )
-        return None
-    value = value or "per_token"
-    if value not in _KV_GRANULARITIES:
-        raise ExportError(f"--kv-granularity: {value!r} is not one of {', '.join(_KV_GRANULARITIES)}")
-    return value
+@contextlib.contextmanager
+def _work_folder(given: str | Path | None, bundle: Path) -> Iterator[Path]:
+    """The folder for a calibration's results: the user's, which stays, or one beside the bundle."""
+    if given is not None:
+        yield Path(given)
+        return
+    with tempfile.TemporaryDirectory(
+        prefix=f".{bundle.name}.", suffix=".calibration", dir=bundle.parent
+    ) as folder:
+        yield Path(folder)
 
 
 def _kv_scales(
-    config: LlamaConfig, settings: _Settings, given: Mapping[str, NDArray[np.float32]] | None
+    config: LlamaConfig, settings: Settings, given: Mapping[str, NDArray[np.float32]] | None
 ) -> dict[str, NDArray[Any]]:
-    """The parameters of static caches, checked."""
+    """The parameters of static caches, checked; ones where a calibration is to find them."""
     names = [
         f"model.layers.{i}.self_attn.{kind}_scale"
         for i in range(config.num_hidden_layers if settings.kv_granularity == "per_channel" else 0)
         for kind in ("key", "value")
     ]
-    given = given or {}
-    if names and not given:
-        raise ExportError(
-            "--kv-granularity: per_channel needs scales from a calibration; per_token needs none"
-        )
+    shape = (config.num_key_value_heads, config.head_dim)
+    if given is None:
+        return {name: np.ones(shape, np.float32) for name in names}
     if given.keys() != set(names):
         name = min(given.keys() ^ set(names))
         raise ExportError(
             f"scales of the KV caches: {name} is {'unexpected' if name in given else 'missing'}"
         )
-    shape = (config.num_key_value_heads, config.head_dim)
     scales = {name: np.asarray(given[name], np.float32) for name in names}
     for name, scale in scales.items():
         if scale.shape != shape:
@@ -223,21 +155,6 @@ def _kv_scales(
         if not np.all(np.isfinite(scale) & (scale > 0)):
             raise ExportError(f"{name}: a scale is not a positive number")
     return scales
-
-
-def _quantization(options: ExportOptions) -> WeightQuantization | None:
-    size = options.group_size
-    if options.quant != "a16w4":
-        if size is not None:
-            raise ExportError(f"--group-size: {size} has no meaning with --quant {options.quant}, only a16w4")
-        if options.quant == "a8w8-dynamic":
-            return WeightQuantization(8, activations="per_token")
-        return WeightQuantization(8) if options.quant == "a16w8" else None
-    if size is None:
-        size = _DEFAULT_GROUP_SIZE
-    if size not in _GROUP_SIZES:
-        raise ExportError(f"--group-size: {size} is not one of {', '.join(map(str, _GROUP_SIZES))}")
-    return WeightQuantization(4, size)
 
 
 def _check_pairs(
@@ -252,23 +169,14 @@ def _check_pairs(
             )
 
 
-def _check_range(flag: str, value: int, low: int, high: int, meaning: str) -> None:
-    if not low <= value <= high:
-        raise ExportError(f"{flag}: {value} is not in {low} … {high} ({high} is {meaning})")
-
-
-def _rotary_rows(settings: _Settings) -> int:
-    return settings.max_seq_len + settings.prefill_chunk
-
-
-def _trace(config: LlamaConfig, settings: _Settings, tokens: int, name: str) -> TracedGraph:
+def _trace(config: LlamaConfig, settings: Settings, tokens: int, name: str) -> TracedGraph:
     return trace_llama(
         config,
         target=settings.target,
         batch=settings.batch,
         tokens=tokens,
         max_seq_len=settings.max_seq_len,
-        rotary_rows=_rotary_rows(settings),
+        rotary_rows=settings.rotary_rows,
         dtype=settings.dtype,
         kv_dtype=settings.kv_dtype,
         quantization=settings.quantization,
@@ -279,7 +187,7 @@ def _trace(config: LlamaConfig, settings: _Settings, tokens: int, name: str) -> 
 
 def _manifest(
     config: LlamaConfig,
-    settings: _Settings,
+    settings: Settings,
     tokenizer: dict[str, Any] | None,
     files: dict[str, FileRecord],
 ) -> dict[str, Any]:
@@ -300,28 +208,10 @@ def _manifest(
         "inputs": list(signature.inputs),
         "outputs": list(signature.outputs),
         "model": config.to_json(),
-        "quantization": _quantization_entry(settings.scheme),
+        "quantization": describe(settings.quantization, settings.methods, config.linear_shapes()),
         "tokenizer": tokenizer,
         "files": {name: {"size": record.size, "sha256": record.sha256} for name, record in files.items()},
     }
-
-
-def _quantization_entry(quantization: WeightQuantization | None) -> dict[str, Any]:
-    if quantization is None:
-        return {"scheme": "none"}
-    is_dynamic = quantization.activations == "per_token"
-    entry: dict[str, Any] = {
-        "scheme": "a8w8-dynamic" if is_dynamic else f"a16w{quantization.bits}",
-        "method": "rtn",
-        "weight_bits": quantization.bits,
-        "granularity": "per-group" if quantization.group_size else "per-channel",
-        "symmetric": True,
-    }
-    if quantization.bits == 4:
-        entry["group_size"] = quantization.group_size
-    if is_dynamic:
-        entry["activation_bits"] = 8
-    return entry
 
 
 def _write(path: Path, data: bytes) -> FileRecord:

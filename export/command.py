@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+from mindir_llm.export.calibrate.settings import CalibrationSettings, add_calibration_arguments
 from mindir_llm.export.errors import ExportError
+from mindir_llm.export.quantize.config import METHODS, PRESETS, from_yaml
 
 __all__ = ["register"]
 
@@ -22,6 +24,8 @@ examples:
       int8 weights for the engine on any CPU; the graphs also run in stock MindSpore
   mindir-llm export TinyLlama-1.1B-Chat bundle --quant a16w4 --group-size 64
       int4 weights: half the memory, less exact; larger groups have fewer scales
+  mindir-llm export TinyLlama-1.1B-Chat bundle --quant a16w4 --method gptq --calibration text.txt
+      int4 weights found by running the network over a text
   mindir-llm export TinyLlama-1.1B-Chat bundle --dtype float32 --max-seq-len 512
       a float bundle that MindSpore Lite's converter takes as well
   mindir-llm export Llama-2-7b bundle --target ascend --quant a16w8
@@ -44,18 +48,31 @@ def register(subparsers: Any) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="folder to write; must not exist")
     parser.add_argument(
         "--quant",
-        choices=("none", "a16w8", "a16w4", "a8w8-dynamic"),
+        choices=tuple(PRESETS),
         default="none",
         help="a16w8: int8 weights, one scale per output channel; a16w4: int4 weights, one scale per"
         " --group-size inputs of an output channel; a8w8-dynamic: as a16w8, and the inputs of linear layers"
-        " are rounded to int8, one scale per token (default: none)",
+        " are rounded to int8, one scale per token; a8w8: the same with one calibrated scale (default: none)",
     )
     parser.add_argument(
         "--group-size",
         type=int,
         choices=(0, 32, 64, 128),
         default=None,
-        help="of a16w4: inputs that share a scale; 0: all inputs of an output channel (default: 32)",
+        help="inputs that share a scale; 0: all inputs of an output channel (default: 32 of int4)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=tuple(METHODS),
+        default=None,
+        help="how integers are found: rounding to nearest; smoothquant, osl: inputs are smoothed for a8w8;"
+        " awq: weights are scaled and clipped; gptq: errors are made up for (default: rtn)",
+    )
+    parser.add_argument(
+        "--quant-config",
+        metavar="FILE",
+        default=None,
+        help="YAML with all settings, also per layer, instead of --quant, --group-size and --method",
     )
     parser.add_argument(
         "--dtype",
@@ -94,6 +111,7 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences per call (default: 1)")
     parser.add_argument("--force", action="store_true", help="replace BUNDLE if it is a bundle already")
+    add_calibration_arguments(parser)
     parser.set_defaults(run=_run)
 
 
@@ -111,6 +129,11 @@ def _run(args: argparse.Namespace) -> int:
     options = ExportOptions(
         quant=args.quant,
         group_size=args.group_size,
+        method=args.method,
+        config=None if args.quant_config is None else from_yaml(args.quant_config),
+        calibration=args.calibration,
+        calibration_settings=CalibrationSettings(args.calibration_samples, args.calibration_length),
+        work_dir=args.work_dir,
         dtype=args.dtype,
         kv_dtype=args.kv_dtype,
         kv_granularity=args.kv_granularity,
@@ -123,21 +146,38 @@ def _run(args: argparse.Namespace) -> int:
     with (
         _exit_on_terminate(),
         warnings.catch_warnings(record=True) as caught,
-        tqdm(desc="weights", unit="B", unit_scale=True, unit_divisor=1000, disable=None) as bar,
+        _Bars(tqdm) as bars,
     ):
         warnings.simplefilter("always", UserWarning)
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        bundle = export_bundle(args.checkpoint, args.bundle, options, show)
+        bundle = export_bundle(args.checkpoint, args.bundle, options, bars.weights, bars.calibration)
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             print(f"mindir-llm: warning: {warning.message}", file=sys.stderr)
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
     print(f"{bundle}: {size / 1e6:.1f} MB")
     return 0
+
+
+class _Bars(contextlib.ExitStack):
+    """The progress of a calibration and of the weights, each with a bar from its first report on."""
+
+    def __init__(self, tqdm: Any) -> None:
+        super().__init__()
+        self._tqdm = tqdm
+        self._shown: dict[str, Any] = {}
+
+    def weights(self, done: int, total: int) -> None:
+        self._show("weights", done, total, unit="B", unit_scale=True, unit_divisor=1000)
+
+    def calibration(self, done: int, total: int, what: str) -> None:
+        self._show("calibration", done, total, unit="").set_postfix_str(what, refresh=False)
+
+    def _show(self, name: str, done: int, total: int, **style: Any) -> Any:
+        if name not in self._shown:
+            self._shown[name] = self.enter_context(self._tqdm(desc=name, total=total, disable=None, **style))
+        bar = self._shown[name]
+        bar.update(done - bar.n)
+        return bar
 
 
 @contextlib.contextmanager

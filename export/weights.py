@@ -5,22 +5,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
+from mindir_llm.export.quantize.activation import ActivationGrid
 from mindir_llm.export.quantize.packing import pack_int4
-from mindir_llm.export.quantize.rtn import quantize_groups, quantize_rows
+from mindir_llm.export.quantize.rtn import quantize_groups, quantize_rows, round_to_nearest
+from mindir_llm.export.quantize.scheme import QuantizedWeight, WeightScheme, join_rows
 from mindir_llm.export.trace import ExternalData, ParameterSpec
 from mindir_llm.models.quantization import WeightQuantization
 
-__all__ = ["FileRecord", "Progress", "WeightPlan", "lay_out", "write_weights"]
+__all__ = ["FileRecord", "LayerSource", "Progress", "WeightPlan", "lay_out", "write_weights"]
 
 # MindSpore's own layout of external data: byte 0 tells the byte order (1: little-endian), tensors are aligned
 # to 64.
@@ -28,6 +30,8 @@ _HEADER = b"\x01" + bytes(63)
 _ALIGNMENT = 64
 _MAX_FILE_BYTES = 1_000_000_000
 _WEIGHT, _SCALE = ".weight", "_scale"
+# What else a quantized linear layer may have, in writing order.
+_PARTS = (_WEIGHT, ".weight_scale", ".weight_zero", ".input_scale", ".input_zero")
 _INT4 = ("uint8", "qint4x2")
 
 Progress = Callable[[int, int], None]
@@ -42,6 +46,30 @@ class FileRecord:
     sha256: str
 
 
+class LayerSource(Protocol):
+    """Linear layers whose integers come from elsewhere than rounding the checkpoint's weights to nearest.
+
+    names: their module names. parameters: those whose values the checkpoint does not have under their names
+    (weights and biases of checkpoints that are quantized already); tensors: those that it has instead.
+    """
+
+    names: Collection[str]
+    parameters: Collection[str]
+    tensors: Collection[str]
+
+    def linear(self, name: str) -> tuple[QuantizedWeight, ActivationGrid | None]:
+        """Integers [out, in], and the static grid of the layer's inputs if it has one."""
+
+    def bias(self, name: str) -> NDArray[np.float32]:
+        """Of a layer whose bias is among `parameters`."""
+
+    def row_divisors(self, module: str) -> NDArray[np.float64] | None:
+        """What float values of a norm or linear layer (rows of a weight, a bias) are divided by, [out]."""
+
+    def column_factors(self, module: str) -> NDArray[np.float64] | None:
+        """What columns of a float weight are multiplied with, [in]."""
+
+
 class WeightPlan:
     """Where the value of every parameter of the graphs comes from, checked against the checkpoint
     beforehand."""
@@ -53,27 +81,36 @@ class WeightPlan:
         computed: Mapping[str, NDArray[Any]],
         tied_to: Mapping[str, str],
         quantization: Mapping[str, WeightQuantization] | None = None,
+        layers: LayerSource | None = None,
     ) -> None:
         """computed: parameters that are not in the checkpoint. tied_to: parameter -> the tensor it is taken
         from although the checkpoint may have one of its own name. quantization: of linear layers by module
-        name. ExportError lists missing and unexpected tensors."""
+        name; those that `layers` does not have are rounded to nearest. ExportError lists missing and
+        unexpected tensors."""
         self._checkpoint = checkpoint
+        self._layers = layers
         self._quantization = dict(quantization or {})
         self._computed = dict(computed)
-        specs = {spec.name: spec for spec in parameters}
+        self._specs = specs = {spec.name: spec for spec in parameters}
         self._quantized = {name for name in specs if name + _SCALE in specs}
-        scales = {name + _SCALE for name in self._quantized}
-        self._source = {
-            name: tied_to.get(name, name) for name in specs if name not in computed and name not in scales
+        # Other parts directly follow their weight: they are known only when all rows have been quantized.
+        parts = {
+            name: [other for part in _PARTS[1:] if (other := name.removesuffix(_WEIGHT) + part) in specs]
+            for name in self._quantized
         }
-        # A scale directly follows its weight: it is known only when all rows have been quantized.
+        followers = {name for others in parts.values() for name in others}
+        own = set() if layers is None else set(layers.parameters)
+        self._source = {
+            name: tied_to.get(name, name)
+            for name in specs
+            if name not in computed and name not in followers and name not in own
+        }
         self.parameters: list[ParameterSpec] = []
         for spec in parameters:
-            if spec.name not in scales:
+            if spec.name not in followers:
                 self.parameters.append(spec)
-                if spec.name in self._quantized:
-                    self.parameters.append(specs[spec.name + _SCALE])
-        self._check(specs, ignored=set(tied_to))
+                self.parameters += [specs[name] for name in parts.get(spec.name, [])]
+        self._check(specs, ignored=set(tied_to) | (set() if layers is None else set(layers.tensors)))
 
     def _check(self, specs: Mapping[str, ParameterSpec], ignored: set[str]) -> None:
         tensors = self._checkpoint.tensors
@@ -101,20 +138,103 @@ class WeightPlan:
     def values(self) -> Iterator[tuple[ParameterSpec, Iterable[NDArray[Any]]]]:
         """Each parameter in writing order with the blocks that make it up; consume them in order."""
         scales: list[NDArray[Any]] = []
+        stored: dict[str, NDArray[Any]] = {}
+        provided = set() if self._layers is None else set(self._layers.names)
         for spec in self.parameters:
+            module = spec.name.removesuffix(_WEIGHT)
             if spec.name in self._computed:
                 yield spec, [self._computed[spec.name]]
+            elif spec.name in stored:
+                yield spec, [stored.pop(spec.name)]
+            elif spec.name in self._quantized and module in provided:
+                assert self._layers is not None
+                stored = self._stored(module, *self._layers.linear(module))
+                yield spec, [stored.pop(spec.name)]
             elif spec.name in self._quantized:
-                scales = []
-                quantize = self._quantize_int4 if spec.dtype in _INT4 else self._quantize_int8
-                yield spec, quantize(spec, self._scale_dtype(spec.name), scales)
+                linear = self._quantization.get(module)
+                if linear is not None and (not linear.symmetric or (linear.bits == 8 and linear.group_size)):
+                    stored = self._stored(module, self._rounded(spec, linear), None)
+                    yield spec, [stored.pop(spec.name)]
+                else:
+                    scales = []
+                    quantize = self._quantize_int4 if spec.dtype in _INT4 else self._quantize_int8
+                    yield spec, quantize(spec, self._specs[spec.name + _SCALE].dtype, scales)
             elif spec.name.removesuffix(_SCALE) in self._quantized:
                 yield spec, scales
             else:
-                yield spec, self._checkpoint.blocks(self._source[spec.name], spec.dtype)
+                yield spec, self._float_blocks(spec)
 
-    def _scale_dtype(self, name: str) -> str:
-        return next(spec.dtype for spec in self.parameters if spec.name == name + _SCALE)
+    def _float_blocks(self, spec: ParameterSpec) -> Iterable[NDArray[Any]]:
+        """A parameter that stays float, with factors of other layers' inputs folded in."""
+        layers = self._layers
+        if layers is None:
+            return self._checkpoint.blocks(self._source[spec.name], spec.dtype)
+        module = spec.name.rpartition(".")[0]
+        if spec.name in layers.parameters:
+            bias = layers.bias(module)
+            if bias.shape != spec.shape:
+                raise ExportError(f"{spec.name}: shape {list(bias.shape)}, expected {list(spec.shape)}")
+            return [bias.astype(spec.dtype)]
+        rows, columns = layers.row_divisors(module), layers.column_factors(module)
+        if len(spec.shape) == 1:
+            columns = None
+        if rows is None and columns is None:
+            return self._checkpoint.blocks(self._source[spec.name], spec.dtype)
+        return self._folded(spec, rows, columns)
+
+    def _folded(
+        self, spec: ParameterSpec, rows: NDArray[np.float64] | None, columns: NDArray[np.float64] | None
+    ) -> Iterator[NDArray[Any]]:
+        first = 0
+        for block in self._checkpoint.blocks(self._source[spec.name], np.float32):
+            values = block.astype(np.float64)
+            if rows is not None:
+                mine = rows[first : first + len(block)]
+                values /= mine if values.ndim == 1 else mine[:, None]
+            if columns is not None:
+                values *= columns
+            first += len(block)
+            with np.errstate(over="ignore"):
+                result = values.astype(spec.dtype)
+            if not np.all(np.isfinite(result)):
+                raise ExportError(
+                    f"{spec.name}: with the factors of the layer behind it, it has values that {spec.dtype}"
+                    " cannot hold; export with --dtype float32"
+                )
+            yield result
+
+    def _stored(
+        self, module: str, weight: QuantizedWeight, grid: ActivationGrid | None
+    ) -> dict[str, NDArray[Any]]:
+        """The parameters that a quantized layer is stored as."""
+        specs = {part: self._specs[module + part] for part in _PARTS if module + part in self._specs}
+        spec, scale = specs[_WEIGHT], specs[_WEIGHT + _SCALE]
+        if spec.dtype in _INT4:
+            integers: NDArray[Any] = pack_int4(weight.integers, biased=spec.dtype == "uint8")
+            scales = weight.scale.T
+        else:
+            integers, scales = weight.integers, weight.scale
+        found = {
+            _WEIGHT: integers,
+            _WEIGHT + _SCALE: scales.astype(scale.dtype).reshape(scale.shape),
+        }
+        for part, values in found.items():
+            if values.shape != specs[part].shape:
+                raise AssertionError(f"{module}{part}: have {values.shape}, graph has {specs[part]}")
+        return {module + part: values for part, values in found.items()}
+
+    def _rounded(self, spec: ParameterSpec, linear: WeightQuantization) -> QuantizedWeight:
+        """A whole weight rounded to nearest; only its integers are in memory at once."""
+        source = self._source[spec.name]
+        scale_dtype = self._specs[spec.name + _SCALE].dtype
+        scheme = WeightScheme(linear.bits, linear.group_size, linear.symmetric, scale_dtype)
+        parts: list[QuantizedWeight] = []
+        first = 0
+        for block in self._checkpoint.blocks(source, np.float32):
+            with self._named(source, first):
+                parts.append(round_to_nearest(block, scheme))
+            first += len(block)
+        return join_rows(parts)
 
     def _quantize_int8(
         self, spec: ParameterSpec, scale_dtype: str, scales: list[NDArray[Any]]

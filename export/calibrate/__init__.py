@@ -6,7 +6,15 @@ every input's second moment and the float weights on the way, and may hand back 
 then reach the layers behind. Needs numpy only.
 """
 
-from mindir_llm.export.calibrate.run import Calibration, Progress, Site, Visitor, calibrate, calibrate_text
+from mindir_llm.export.calibrate.run import (
+    Calibration,
+    Progress,
+    Site,
+    VisitedLayers,
+    Visitor,
+    calibrate,
+    calibrate_text,
+)
 from mindir_llm.export.calibrate.settings import CalibrationSettings
 from mindir_llm.export.calibrate.statistics import InputStatistics
 from mindir_llm.export.calibrate.texts import load_sequences
@@ -17,6 +25,7 @@ __all__ = [
     "InputStatistics",
     "Progress",
     "Site",
+    "VisitedLayers",
     "Visitor",
     "calibrate",
     "calibrate_text",

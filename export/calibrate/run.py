@@ -22,7 +22,7 @@ from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
 from mindir_llm.models.config import ConfigError, LlamaConfig
 
-__all__ = ["Calibration", "Progress", "Site", "Visitor", "calibrate", "calibrate_text"]
+__all__ = ["Calibration", "Progress", "Site", "VisitedLayers", "Visitor", "calibrate", "calibrate_text"]
 
 Float = NDArray[np.floating[Any]]
 Progress = Callable[[int, int, str], None]
@@ -30,6 +30,7 @@ Progress = Callable[[int, int, str], None]
 
 _EMBEDDING = "model.embed_tokens"
 _HEAD = "lm_head"
+_VISITOR = "visitor/"
 _MEMORY_LIMIT = 1 << 30
 # Passes over all sequences that a layer takes.
 _PASSES = 5
@@ -74,13 +75,30 @@ class Calibration:
 
     inputs: module name of a linear layer -> statistics of its input, without the second moment, which only a
     visitor sees; layers with the same input share one object. keys, values: per layer, of the rows that the
-    KV caches hold, [tokens, kv_heads*head_dim]; keys after rotation. tokens: number of rows.
+    KV caches hold, [tokens, kv_heads*head_dim]; keys after rotation. tokens: number of rows. visited: where
+    there is a cache, what the visitor saved, which is there as long as the cache is.
     """
 
     inputs: Mapping[str, InputStatistics]
     keys: tuple[InputStatistics, ...]
     values: tuple[InputStatistics, ...]
     tokens: int
+    visited: VisitedLayers | None = None
+
+
+class VisitedLayers:
+    """What a visitor saved of each layer, read from the cache array by array."""
+
+    def __init__(self, state: SavedState) -> None:
+        self._state = state
+
+    def names(self, layer: int) -> list[str]:
+        """The number of layers stands for the output layer, as in Site."""
+        names = self._state.names(layer)
+        return [name.removeprefix(_VISITOR) for name in names if name.startswith(_VISITOR)]
+
+    def array(self, layer: int, name: str) -> NDArray[Any]:
+        return self._state.array(layer, _VISITOR + name)
 
 
 def calibrate_text(
@@ -94,15 +112,20 @@ def calibrate_text(
 ) -> Calibration:
     """Calibrate with a text file or JSONL; see load_sequences and calibrate.
 
-    ExportError also: the checkpoint has no tokenizer that can be read.
+    ExportError also: the checkpoint has no tokenizer that can be read, and the file is not of token ids.
     """
     from mindir_llm.tokenizer import TokenizerError, load_tokenizer
 
     settings = settings or CalibrationSettings()
+    tokenizer, problem = None, ""
     try:
-        sequences = load_sequences(text, load_tokenizer(checkpoint), settings)
+        tokenizer = load_tokenizer(checkpoint)
     except TokenizerError as error:
-        raise ExportError(f"calibration: {error}") from None
+        problem = f" ({error})"
+    try:
+        sequences = load_sequences(text, tokenizer, settings)
+    except ExportError as error:
+        raise ExportError(f"{error}{problem}") from None
     return calibrate(checkpoint, sequences, settings, visitor, cache=cache, progress=progress)
 
 
@@ -228,7 +251,8 @@ class _Run:
                         state.save(self._saved(step), hidden if step < layers else None)
             finally:
                 hidden.close()
-        return Calibration(self._inputs, tuple(self._keys), tuple(self._values), self._tokens)
+        visited = None if state is None else VisitedLayers(state)
+        return Calibration(self._inputs, tuple(self._keys), tuple(self._values), self._tokens, visited)
 
     # -- the network
 
@@ -405,7 +429,7 @@ class _Run:
             for kind, found in (("keys", self._keys), ("values", self._values)):
                 arrays |= {f"{kind}/{key}": value for key, value in found[step].arrays().items()}
         if self._visitor is not None:
-            arrays |= {f"visitor/{key}": value for key, value in self._visitor.save(step).items()}
+            arrays |= {_VISITOR + key: value for key, value in self._visitor.save(step).items()}
         return arrays
 
     def _restore(self, step: int, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -422,7 +446,7 @@ class _Run:
             self._keys.append(InputStatistics.from_arrays(below("keys/")))
             self._values.append(InputStatistics.from_arrays(below("values/")))
         if self._visitor is not None:
-            self._visitor.restore(step, below("visitor/"))
+            self._visitor.restore(step, below(_VISITOR))
         self._done += len(self._sequences) * (_PASSES if step < self._config.num_hidden_layers else 1)
 
     def _prefix(self, step: int) -> str:

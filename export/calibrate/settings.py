@@ -39,9 +39,10 @@ def add_calibration_arguments(parser: argparse.ArgumentParser) -> None:
     default = {field.name: field.default for field in fields(CalibrationSettings)}
     group = parser.add_argument_group("calibration")
     group.add_argument(
-        "--calibration-text",
+        "--calibration",
         metavar="FILE",
-        help="UTF-8 text, split at <|endoftext|> or else at blank lines, or .jsonl with text or messages",
+        help="text to run the network on: UTF-8, split at <|endoftext|> or else at blank lines, or .jsonl"
+        " with text or messages",
     )
     group.add_argument(
         "--calibration-samples",
@@ -58,5 +59,8 @@ def add_calibration_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"tokens of a sequence at most (default: {default['length']})",
     )
     group.add_argument(
-        "--calibration-cache", metavar="DIR", help="keep finished layers here; a restarted run continues"
+        "--work-dir",
+        metavar="DIR",
+        help="keep finished layers here: an export that was stopped continues, one that is repeated with"
+        " another --target does not calibrate again (default: a folder that is removed)",
     )

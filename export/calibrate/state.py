@@ -83,6 +83,17 @@ class SavedState:
         with np.load(self._folder / _step(step), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
+    def names(self, step: int) -> list[str]:
+        """Names of the arrays of a finished step."""
+        with np.load(self._folder / _step(step), allow_pickle=False) as archive:
+            return list(archive.files)
+
+    def array(self, step: int, name: str) -> NDArray[Any]:
+        """One of them, read by itself."""
+        with np.load(self._folder / _step(step), allow_pickle=False) as archive:
+            array: NDArray[Any] = archive[name]
+            return array
+
     def restore_hidden(self, store: RowStore) -> None:
         """Fill in the hidden states behind the last finished step."""
         with (self._folder / _hidden(self.steps - 1)).open("rb", buffering=0) as file:

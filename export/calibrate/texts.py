@@ -31,15 +31,15 @@ class Tokenizer(Protocol):
 
 
 def load_sequences(
-    path: str | Path, tokenizer: Tokenizer, settings: CalibrationSettings
+    path: str | Path, tokenizer: Tokenizer | None, settings: CalibrationSettings
 ) -> list[NDArray[np.int32]]:
     """Token ids of at most settings.samples sequences, each int32 [n], 2 <= n <= settings.length.
 
     Texts between <|endoftext|> and lines of JSONL are one sequence each, cut off where they are too long. A
     text file without <|endoftext|> is split at blank lines, and paragraphs that follow each other are put
     together as far as they fit: paragraphs alone are too short to show what long contexts do. Of more
-    sequences than are asked for, those are taken that spread evenly over the file. ExportError: the file is
-    not UTF-8 or JSONL, or holds no text.
+    sequences than are asked for, those are taken that spread evenly over the file. tokenizer: None can do
+    where all lines of JSONL are of token ids. ExportError: the file is not UTF-8 or JSONL, or holds no text.
     """
     path = Path(path)
     try:
@@ -49,7 +49,11 @@ def load_sequences(
     # Each sequence is tokenized only if it is taken: a calibration text may be much larger than is needed.
     readers: list[Callable[[], list[int]]]
     if path.suffix.lower() in _JSONL:
-        readers = [_reader_of(record, tokenizer) for record in _records(path, text)]
+        readers = [_reader_of(path, record, tokenizer) for record in _records(path, text)]
+    elif tokenizer is None:
+        raise ExportError(
+            f'{path}: without a tokenizer, it must be .jsonl with "token_ids" (lists of integers)'
+        )
     elif _SEPARATOR in text:
         pieces = [piece.strip() for piece in text.split(_SEPARATOR)]
         readers = [_text_reader(piece, tokenizer) for piece in pieces if piece]
@@ -76,14 +80,18 @@ def _text_reader(text: str, tokenizer: Tokenizer) -> Callable[[], list[int]]:
     return lambda: tokenizer.encode(text)
 
 
-def _reader_of(record: str | list[dict[str, Any]], tokenizer: Tokenizer) -> Callable[[], list[int]]:
+def _reader_of(path: Path, record: str | list[Any], tokenizer: Tokenizer | None) -> Callable[[], list[int]]:
+    if isinstance(record, list) and isinstance(record[0], int):
+        return lambda: record
+    if tokenizer is None:
+        raise ExportError(f'{path}: without a tokenizer, each line must be of "token_ids" (a list)')
     if isinstance(record, str):
         return _text_reader(record, tokenizer)
     return lambda: list(tokenizer.apply_chat_template(record))
 
 
-def _records(path: Path, text: str) -> Iterator[str | list[dict[str, Any]]]:
-    """The text, or the messages, of every line of JSONL."""
+def _records(path: Path, text: str) -> Iterator[str | list[Any]]:
+    """The text, the messages or the token ids of every line of JSONL."""
     # Not splitlines(): JSON strings may hold other line separators.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -92,15 +100,26 @@ def _records(path: Path, text: str) -> Iterator[str | list[dict[str, Any]]]:
             record = json.loads(line)
         except ValueError as error:
             raise ExportError(f"{path}: line {number} is not JSON: {error}") from None
-        value = record.get("text", record.get("messages")) if isinstance(record, dict) else None
+        value = None
+        if isinstance(record, dict):
+            value = record.get("text", record.get("messages", record.get("token_ids")))
         if isinstance(value, str):
             if value.strip():
                 yield value
-        elif isinstance(value, list) and value and all(isinstance(message, dict) for message in value):
+        elif (
+            isinstance(value, list)
+            and value
+            and any(
+                # Not isinstance: a boolean is an int.
+                all(type(item) is kind for item in value)
+                for kind in (dict, int)
+            )
+        ):
             yield value
         else:
             raise ExportError(
-                f'{path}: line {number} has neither "text" (a string) nor "messages" (a list of objects)'
+                f'{path}: line {number} has neither "text" (a string) nor "messages" (a list of objects) nor'
+                ' "token_ids" (a list of integers)'
             )
 
 

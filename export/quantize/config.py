@@ -133,9 +133,10 @@ class AlgorithmArgs:
     """Settings of the methods.
 
     smooth_alpha: SmoothQuant's migration strength, 0 … 1. search_steps: points of the grids that
-    OutlierSuppressionLite and AWQ search. awq_clip: AWQ also searches where to clip weights. damp_percent:
-    GPTQ adds this share of the mean diagonal to the Hessian's. desc_act: GPTQ takes inputs by falling
-    diagonal. block_size: columns that GPTQ treats at once.
+    OutlierSuppressionLite and AWQ search. awq_clip: AWQ and GPTQ also search where to clip weights.
+    damp_percent: GPTQ adds this share of the mean diagonal to the Hessian's. desc_act: GPTQ takes inputs by
+    falling diagonal. block_size: columns that GPTQ treats at once. refine_sweeps: how often coordinate
+    descent goes over the integers and scales that AWQ or GPTQ found.
     """
 
     smooth_alpha: float = 0.5
@@ -144,16 +145,17 @@ class AlgorithmArgs:
     damp_percent: float = 0.01
     desc_act: bool = False
     block_size: int = 128
+    refine_sweeps: int = 2
 
     def __post_init__(self) -> None:
         for name, low, high in (("smooth_alpha", 0.0, 1.0), ("damp_percent", 0.0, 1.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise QuantConfigError(f"{name}: {value!r} is not a number from {low:g} to {high:g}")
-        for name in ("search_steps", "block_size"):
+        for name, least in (("search_steps", 1), ("block_size", 1), ("refine_sweeps", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise QuantConfigError(f"{name}: {value!r} is not an integer of at least 1")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise QuantConfigError(f"{name}: {value!r} is not an integer of at least {least}")
         for name in ("awq_clip", "desc_act"):
             _check_boolean(name, getattr(self, name))
 
@@ -183,7 +185,7 @@ class LayerPolicy:
     @property
     def needs_second_moment(self) -> bool:
         """Whether X^T X of the layer's inputs is used."""
-        return self.precision_recovery == "gptq"
+        return self.precision_recovery == "gptq" or self.outliers_suppression == "awq"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,16 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Floats", "QuantizedWeight", "WeightScheme", "check_matrix", "fit_grid", "round_to_grid", "spread"]
+__all__ = [
+    "Floats",
+    "QuantizedWeight",
+    "WeightScheme",
+    "check_matrix",
+    "fit_grid",
+    "join_rows",
+    "round_to_grid",
+    "spread",
+]
 
 Floats: TypeAlias = NDArray[np.floating]
 """float32 or float64; results are computed in the type of what goes in."""
@@ -102,6 +111,17 @@ class QuantizedWeight:
             np.where(chosen, other.scale, self.scale),
             zero,
         )
+
+
+def join_rows(parts: Sequence[QuantizedWeight]) -> QuantizedWeight:
+    """One weight of the rows of several, at least one, which are of the same scheme."""
+    zeros = [part.zero for part in parts if part.zero is not None]
+    return QuantizedWeight(
+        parts[0].scheme,
+        np.concatenate([part.integers for part in parts]),
+        np.concatenate([part.scale for part in parts]),
+        np.concatenate(zeros) if zeros else None,
+    )
 
 
 def fit_grid(

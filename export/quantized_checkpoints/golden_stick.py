@@ -25,7 +25,8 @@ DESCRIPTION = "quantization_description.json"
 
 _FLOAT = "FLOAT"
 _STATIC = "W8A8"
-_INT8 = ("W8A16", "W8A8_DYNAMIC", _STATIC)
+_DYNAMIC = "W8A8_DYNAMIC"
+_INT8 = ("W8A16", _DYNAMIC, _STATIC)
 _WEIGHT = ".weight"
 # int8 is stored with its sign; the common description counts from 0.
 _MIDDLE = 128
@@ -78,6 +79,7 @@ def read_golden_stick(tensors: LinearTensors, types: Mapping[str, str]) -> Quant
         bias=tensors.bias(outputs),
         act_scale=act_scale,
         act_zero=act_zero,
+        act_dynamic=types[tensors.name] == _DYNAMIC,
     )
 
 

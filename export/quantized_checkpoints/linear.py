@@ -18,6 +18,7 @@ class QuantizedLinear:
     integers: uint8 [out, in], 0 … 2^bits - 1. scale: float32 [out, groups] (float16 values, exactly). zero:
     uint8 [out, groups]. group_of: int32 [in]. bias: float32 [out] or None. bits: 4 or 8. act_scale, act_zero:
     where inputs are int8 with calibrated limits, input = (int8 - act_zero) * act_scale; otherwise None and 0.
+    act_dynamic: inputs are int8 with one scale per token.
     """
 
     integers: NDArray[np.uint8]
@@ -28,6 +29,7 @@ class QuantizedLinear:
     bias: NDArray[np.float32] | None = None
     act_scale: float | None = None
     act_zero: int = 0
+    act_dynamic: bool = False
 
     @property
     def is_symmetric(self) -> bool:

@@ -22,6 +22,7 @@ from tiny_checkpoint import kv_scales, random_tensors, tiny_config, write_checkp
 
 from mindir_llm.export import ExportError, ExportOptions, bundle, command, export_bundle, weights
 from mindir_llm.export.checkpoint import Checkpoint
+from mindir_llm.export.options import settle
 from mindir_llm.export.trace import ParameterSpec
 from mindir_llm.export.weights import WeightPlan, lay_out, write_weights
 from mindir_llm.models.config import LlamaConfig
@@ -370,7 +371,7 @@ def test_int4_weight_that_no_scale_fits_is_named(tmp_path: Path) -> None:
 )
 def test_default_prefill_chunk(target: str, rows: int | None, chunk: int) -> None:
     config = LlamaConfig.from_fields(tiny_config(max_position_embeddings=4096))
-    settings = bundle._settle(ExportOptions(target=target, max_seq_len=rows), config)
+    settings = settle(ExportOptions(target=target, max_seq_len=rows), config)
     assert settings.prefill_chunk == chunk
 
 

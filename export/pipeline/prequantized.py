@@ -1,0 +1,140 @@
+"""Checkpoints that are quantized already: their own integers, in a form that graphs have."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindir_llm.export.checkpoint import Checkpoint
+from mindir_llm.export.errors import ExportError
+from mindir_llm.export.quantize.activation import ActivationGrid
+from mindir_llm.export.quantize.rtn import round_to_nearest
+from mindir_llm.export.quantize.scheme import QuantizedWeight, WeightScheme
+from mindir_llm.export.quantized_checkpoints import QuantizedCheckpoint, QuantizedLinear, open_quantized
+from mindir_llm.models.config import LlamaConfig
+from mindir_llm.models.quantization import WeightQuantization
+
+__all__ = ["PrequantizedNetwork", "open_prequantized"]
+
+# Groups that graphs have, largest first. One of more inputs is as several with the same scale.
+_GROUPS = (128, 64, 32)
+# Integers whose scales are scattered over the inputs are rounded once more, to these, which are 16 times as
+# fine as 4 bits.
+_ROUNDED = WeightQuantization(8)
+
+
+class PrequantizedNetwork:
+    """A LayerSource. network: its config.json; method: 'awq', 'gptq' or 'golden-stick'; forms: what its
+    layers are in graphs; rounded: names of those whose integers could not be kept."""
+
+    def __init__(self, source: QuantizedCheckpoint, dtype: str) -> None:
+        """dtype: of stored scales. ExportError: a layer that graphs have no form for."""
+        self.network: LlamaConfig = source.config()
+        self.checkpoint: Checkpoint = source.checkpoint
+        self.method = source.method
+        self._source = source
+        self._dtype = dtype
+        shapes = self.network.linear_shapes()
+        known = [name for name in source.names if name in shapes]
+        if len(known) < len(source.names):
+            other = next(name for name in source.names if name not in shapes)
+            raise ExportError(
+                f"{source.checkpoint.folder}: {other}: quantized, but config.json has no place for it"
+            )
+        self.names = tuple(known)
+        self.forms: dict[str, WeightQuantization] = {}
+        self.rounded: list[str] = []
+        biased = []
+        inexact = []
+        for name in self.names:
+            linear = source.linear(name)
+            if linear.integers.shape != shapes[name]:
+                raise ExportError(
+                    f"{source.checkpoint.folder}: {name}: has shape {list(linear.integers.shape)},"
+                    f" config.json asks for {list(shapes[name])}"
+                )
+            self.forms[name] = self._form(name, linear)
+            if linear.bias is not None and self._has_bias(name):
+                biased.append(name)
+            elif linear.bias is not None and np.any(linear.bias):
+                raise ExportError(
+                    f"{source.checkpoint.folder}: {name}.bias: config.json says that there is none"
+                )
+            if not linear.act_scale and np.any(linear.scale != linear.scale.astype(dtype)):
+                inexact.append(name)
+        if self.rounded:
+            warnings.warn(
+                f"{len(self.rounded)} layers (such as {self.rounded[0]}) have scales scattered over their"
+                " inputs (desc_act), which graphs do not have: they are rounded once more, to int8",
+                stacklevel=2,
+            )
+        if inexact:
+            warnings.warn(
+                f"scales of {len(inexact)} layers (such as {inexact[0]}) are rounded to {dtype}", stacklevel=2
+            )
+        self.parameters = [f"{name}.weight" for name in self.names] + [f"{name}.bias" for name in biased]
+        own = tuple(f"{name}." for name in self.names)
+        self.tensors = [name for name in self.checkpoint.tensors if name.startswith(own)]
+
+    def linear(self, name: str) -> tuple[QuantizedWeight, ActivationGrid | None]:
+        linear, form = self._source.linear(name), self.forms[name]
+        scale_dtype = self._dtype if form.activations == "float" else "float32"
+        scheme = WeightScheme(form.bits, form.group_size, form.symmetric, scale_dtype)
+        if name in self.rounded:
+            return round_to_nearest(linear.dequantize(), scheme), None
+        integers, zero = linear.signed()
+        scale = linear.scale
+        if form.group_size and linear.group_size != form.group_size:
+            # A group of all inputs, or of several of ours.
+            repeats = -(-(linear.group_size or integers.shape[1]) // form.group_size)
+            groups = scheme.groups(integers.shape[1])
+            scale, zero = (np.repeat(values, repeats, axis=1)[:, :groups] for values in (scale, zero))
+        with np.errstate(over="ignore"):
+            scale = scale.astype(scale_dtype)
+        if not np.all(np.isfinite(scale)) or not np.all(scale):
+            raise ExportError(
+                f"{name}: has scales that {scale_dtype} cannot hold; export with --dtype float32"
+            )
+        weight = QuantizedWeight(scheme, integers, scale, None if form.symmetric else zero)
+        grid = None if linear.act_scale is None else ActivationGrid(linear.act_scale, linear.act_zero)
+        return weight, grid
+
+    def bias(self, name: str) -> NDArray[np.float32]:
+        bias = self._source.linear(name).bias
+        assert bias is not None
+        return bias
+
+    def row_divisors(self, module: str) -> NDArray[np.float64] | None:
+        """What was smoothed was folded before the checkpoint was written."""
+        return None
+
+    def column_factors(self, module: str) -> NDArray[np.float64] | None:
+        return None
+
+    def _form(self, name: str, linear: QuantizedLinear) -> WeightQuantization:
+        size = linear.group_size
+        if size and size not in _GROUPS:
+            size = next((group for group in _GROUPS if size % group == 0), None)
+        if size is None:
+            self.rounded.append(name)
+            return _ROUNDED
+        activations = "float"
+        if linear.act_scale is not None:
+            activations = "per_tensor"
+        elif linear.act_dynamic:
+            activations = "per_token"
+        if activations != "float" and not linear.is_symmetric:
+            raise ExportError(f"{name}: zero points of weights do not go with int8 activations")
+        return WeightQuantization(linear.bits, size, linear.is_symmetric, activations)
+
+    def _has_bias(self, name: str) -> bool:
+        return self.network.attention_bias and ".self_attn." in name
+
+
+def open_prequantized(folder: Path, dtype: str) -> PrequantizedNetwork | None:
+    """None where a checkpoint is of floats. ExportError: a kind of quantization that is not supported."""
+    source = open_quantized(folder)
+    return None if source is None else PrequantizedNetwork(source, dtype)
