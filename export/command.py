@@ -149,7 +149,9 @@ def _run(args: argparse.Namespace) -> int:
         _Bars(tqdm) as bars,
     ):
         warnings.simplefilter("always", UserWarning)
-        bundle = export_bundle(args.checkpoint, args.bundle, options, bars.weights, bars.calibration)
+        bundle = export_bundle(
+            args.checkpoint, args.bundle, options, bars.weights, calibration_progress=bars.calibration
+        )
     for warning in caught:
         if issubclass(warning.category, UserWarning):
             print(f"mindir-llm: warning: {warning.message}", file=sys.stderr)

@@ -11,7 +11,7 @@ from mindir_llm.export.description import method_of
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.pipeline.policies import decide, stored_forms
 from mindir_llm.export.pipeline.prequantized import PrequantizedNetwork
-from mindir_llm.export.quantize.config import LayerPolicy, QuantConfig, preset
+from mindir_llm.export.quantize.config import GROUP_SIZES, LayerPolicy, QuantConfig, preset
 from mindir_llm.models.config import LlamaConfig
 from mindir_llm.models.quantization import WeightQuantization
 
@@ -156,12 +156,18 @@ def settle(
 
 def _config(options: ExportOptions) -> QuantConfig:
     """The configuration that the options stand for; QuantConfigError names the flag or field."""
+    size = options.group_size
+    if size is not None:
+        if options.quant == "none":
+            raise ExportError(f"--group-size: {size} has no meaning with --quant none")
+        if size not in GROUP_SIZES:
+            raise ExportError(f"--group-size: {size} is not one of {', '.join(map(str, GROUP_SIZES))}")
     if options.config is None:
         return preset(options.quant, method=options.method, group_size=options.group_size)
     for flag, value in (
         ("--quant", options.quant if options.quant != "none" else None),
         ("--method", options.method),
-        ("--group-size", options.group_size),
+        ("--group-size", size),
     ):
         if value is not None:
             raise ExportError(f"{flag}: {value} is for the configuration to say; leave one of them out")

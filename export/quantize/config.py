@@ -19,6 +19,7 @@ from typing import Any
 from mindir_llm.export.errors import ExportError
 
 __all__ = [
+    "GROUP_SIZES",
     "KV_DTYPES",
     "METHODS",
     "PRESETS",
@@ -46,7 +47,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "act_quant_granularity": ("per_tensor", "per_token"),
     "kvcache_quant_granularity": ("per_channel", "per_token"),
 }
-_GROUP_SIZES = (0, 32, 64, 128)
+GROUP_SIZES = (0, 32, 64, 128)
 # Other spellings of the same: MindSpore's name of int4, and the names of the methods on the command line.
 _ALIASES = {"qint4x2": "int4", "smoothquant": "smooth", "osl": "outlier_suppression_lite"}
 # Fields of the KV cache, of which there is one kind for the whole network.
@@ -223,8 +224,8 @@ class QuantConfig:
         for name, allowed in _CHOICES.items():
             object.__setattr__(self, name, _choice(name, getattr(self, name), allowed))
         size = self.group_size
-        if isinstance(size, bool) or size not in _GROUP_SIZES:
-            raise QuantConfigError(f"group_size: {size!r} is not one of {_listed(_GROUP_SIZES)}")
+        if isinstance(size, bool) or size not in GROUP_SIZES:
+            raise QuantConfigError(f"group_size: {size!r} is not one of {_listed(GROUP_SIZES)}")
         _check_boolean("weight_symmetric", self.weight_symmetric)
         if isinstance(self.algo_args, Mapping):
             object.__setattr__(self, "algo_args", _algorithm_args(self.algo_args))

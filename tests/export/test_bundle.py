@@ -236,7 +236,7 @@ def test_file_size_limit_leaves_nothing(checkpoint: Path, tmp_path: Path) -> Non
         ({"quant": "a4w16"}, "--quant: 'a4w16' is not one of none, a16w8, a16w4"),
         ({"quant": "a16w4", "group_size": 33}, "--group-size: 33 is not one of 0, 32, 64, 128"),
         ({"quant": "a16w4", "group_size": -32}, "--group-size: -32 is not one of"),
-        ({"quant": "a16w8", "group_size": 32}, "--group-size: 32 has no meaning with --quant a16w8"),
+        ({"quant": "a8w8", "group_size": 32}, "per_group does not go with act_quant_dtype int8"),
         ({"group_size": 0}, "--group-size: 0 has no meaning with --quant none"),
         ({"dtype": "bfloat16"}, "--dtype: 'bfloat16'"),
         ({"kv_dtype": "int4"}, "--kv-dtype: 'int4' is not one of float16, float32, int8"),
@@ -247,7 +247,7 @@ def test_file_size_limit_leaves_nothing(checkpoint: Path, tmp_path: Path) -> Non
         ),
         (
             {"kv_dtype": "int8", "kv_granularity": "per_channel"},
-            "per_channel needs scales from a calibration",
+            "kvcache_quant_granularity per_channel needs a text to calibrate with",
         ),
         ({"target": "gpu"}, "--target: 'gpu'"),
         ({"target": "ascend", "dtype": "float32"}, "--dtype: float32 is not possible with --target ascend"),
@@ -292,8 +292,11 @@ def test_unsupported_config_is_an_export_error(tmp_path: Path) -> None:
 
 def test_streaming_needs_little_memory(tmp_path: Path) -> None:
     """A tensor of 131 MB passes through the quantizer in blocks."""
-    save_file({"w": np.ones((16000, 2048), np.float32)}, tmp_path / "model.safetensors")
-    specs = [ParameterSpec("w", (16000, 2048), "int8"), ParameterSpec("w_scale", (16000, 1), "float16")]
+    save_file({"w.weight": np.ones((16000, 2048), np.float32)}, tmp_path / "model.safetensors")
+    specs = [
+        ParameterSpec("w.weight", (16000, 2048), "int8"),
+        ParameterSpec("w.weight_scale", (16000, 1), "float16"),
+    ]
     tracemalloc.start()
     try:
         plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {})

@@ -84,14 +84,15 @@ def test_flags_change_presets() -> None:
 def test_what_calibration_is_needed_for() -> None:
     assert not preset("a16w4").needs_calibration(NAMES)
     assert not preset("a8w8-dynamic").needs_calibration(NAMES)
-    for config in (preset("a8w8"), preset("a16w4", method="awq"), preset("none", kv_dtype="int8")):
+    for config in (preset("a8w8"), preset("a8w8", method="osl"), preset("none", kv_dtype="int8")):
         assert config.needs_calibration(NAMES) and not config.needs_second_moment(NAMES)
     kv = preset("none", kv_dtype="int8", kv_granularity="per_token")
     assert not kv.needs_calibration(NAMES) and kv.kv_cache == "dynamic"
     assert preset("none", kv_dtype="int8").kv_cache == "static" and preset("none").kv_cache is None
-    gptq = preset("a16w4", method="gptq")
-    assert gptq.needs_calibration(NAMES) and gptq.needs_second_moment(NAMES)
-    assert not gptq.needs_second_moment([])
+    for method in ("awq", "gptq"):
+        config = preset("a16w4", method=method)
+        assert config.needs_calibration(NAMES) and config.needs_second_moment(NAMES)
+        assert not config.needs_second_moment([])
 
 
 def test_golden_stick_spellings() -> None:
