@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mindir_llm.export.byte_level_tokenizers import (
+    ByteLevelFiles,
+    UnsupportedTokenizer,
+    is_tiktoken,
+    read_json_files,
+    read_tiktoken,
+)
 from mindir_llm.export.checkpoint import read_json
 from mindir_llm.export.errors import ExportError
 
@@ -23,36 +30,89 @@ class TokenizerFiles:
 
 
 def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerFiles:
-    """Read the SentencePiece model, special and stop ids and the chat template of a checkpoint folder.
+    """Read tokenizer files, special and stop ids and the chat template of a checkpoint folder.
 
-    A checkpoint without a SentencePiece model (Llama 3, say) gives no tokenizer and a warning: its bundle
-    still runs on token ids. ExportError: a file is damaged or contradicts config.json.
+    In this order: a SentencePiece tokenizer.model, tokenizer.json, a tokenizer.model of tiktoken ranks,
+    vocab.json with merges.txt. A checkpoint without any that the engine can run gives no tokenizer and a
+    warning: its bundle still runs on token ids. ExportError: a file is damaged or contradicts config.json.
     """
-    path = folder / "tokenizer.model"
-    if not path.exists():
-        found = ""
-        if (folder / "tokenizer.json").exists():
-            found = "; tokenizer.json is not supported by this version"
-        return TokenizerFiles(
-            None, (), (f"{folder}: no tokenizer.model{found}; the bundle takes and returns token ids only",)
+    settings = _optional_json(folder / "tokenizer_config.json")
+    model = folder / "tokenizer.model"
+    try:
+        if model.exists() and not is_tiktoken(model):
+            return _read_sentencepiece(folder, vocab_size, settings)
+        files = None
+        if model.exists() and not (folder / "tokenizer.json").exists():
+            files = read_tiktoken(model, settings)
+        files = files or read_json_files(folder, settings)
+    except UnsupportedTokenizer as error:
+        return _none(str(error))
+    if files is None:
+        return _none(f"{folder}: no tokenizer.model, tokenizer.json, or vocab.json with merges.txt")
+    return _from_byte_level(folder, vocab_size, settings, files)
+
+
+def _none(why: str) -> TokenizerFiles:
+    return TokenizerFiles(None, (), (f"{why}; the bundle takes and returns token ids only",))
+
+
+def _from_byte_level(
+    folder: Path, vocab_size: int, settings: dict[str, Any], files: ByteLevelFiles
+) -> TokenizerFiles:
+    if files.vocab_size > vocab_size:
+        raise ExportError(
+            f"{files.files[0]}: has {files.vocab_size} tokens, but config.json says vocab_size {vocab_size}"
         )
+    config = _optional_json(folder / "config.json")
+    source, stop = _stop_ids(folder, _optional_json(folder / "generation_config.json"), config)
+
+    def special(name: str, otherwise: int | None) -> int:
+        token = settings.get(f"{name}_token")
+        spelling = token.get("content") if isinstance(token, dict) else token
+        if spelling is not None:
+            if spelling not in files.special:
+                where = folder / "tokenizer_config.json"
+                raise ExportError(f"{where}: {name}_token: {spelling!r} is not in {files.files[0].name}")
+            return files.special[spelling]
+        if otherwise is None:
+            otherwise = config.get(f"{name}_token_id")
+            otherwise = otherwise[0] if isinstance(otherwise, list) and otherwise else otherwise
+        return otherwise if type(otherwise) is int and 0 <= otherwise < files.vocab_size else -1
+
+    bos, eos = special("bos", files.bos), special("eos", files.eos)
+    if not stop and eos >= 0:
+        stop = [eos]
+    _check_stop_ids(source, stop, vocab_size)
+    return TokenizerFiles(
+        {
+            "kind": files.kind,
+            "files": [path.name for path in files.files],
+            "add_bos_token": _flag(folder, settings, "add_bos_token", files.add_bos) and bos >= 0,
+            "add_eos_token": _flag(folder, settings, "add_eos_token", files.add_eos) and eos >= 0,
+            "bos_token_id": bos,
+            "eos_token_id": eos,
+            "stop_token_ids": stop,
+            "chat_template": _chat_template(folder, settings),
+        },
+        files.files,
+        (),
+    )
+
+
+def _read_sentencepiece(folder: Path, vocab_size: int, settings: dict[str, Any]) -> TokenizerFiles:
     import sentencepiece
 
+    path = folder / "tokenizer.model"
     processor = sentencepiece.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(path.read_bytes())
     except (RuntimeError, ValueError):
-        return TokenizerFiles(
-            None,
-            (),
-            (f"{path}: not a SentencePiece model; the bundle takes and returns token ids only",),
-        )
+        return _none(f"{path}: neither a SentencePiece model nor tiktoken ranks")
     pieces = processor.get_piece_size()
     if pieces > vocab_size:
         raise ExportError(f"{path}: has {pieces} pieces, but config.json says vocab_size {vocab_size}")
 
     config = _optional_json(folder / "config.json")
-    settings = _optional_json(folder / "tokenizer_config.json")
     generation = _optional_json(folder / "generation_config.json")
     warnings = []
     added = settings.get("added_tokens_decoder") or {}
@@ -67,9 +127,7 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerFiles:
     source, stop = _stop_ids(folder, generation, config)
     if not stop and processor.eos_id() >= 0:
         stop = [processor.eos_id()]
-    for token in stop:
-        if token >= vocab_size:
-            raise ExportError(f"{source}: eos_token_id: {token} is not below vocab_size {vocab_size}")
+    _check_stop_ids(source, stop, vocab_size)
     bos = config.get("bos_token_id")
     if type(bos) is not int or not 0 <= bos < vocab_size:
         bos = processor.bos_id()
@@ -85,6 +143,12 @@ def read_tokenizer(folder: Path, vocab_size: int) -> TokenizerFiles:
         "chat_template": _chat_template(folder, settings),
     }
     return TokenizerFiles(manifest, (path,), tuple(warnings))
+
+
+def _check_stop_ids(source: Path, stop: list[int], vocab_size: int) -> None:
+    for token in stop:
+        if token >= vocab_size:
+            raise ExportError(f"{source}: eos_token_id: {token} is not below vocab_size {vocab_size}")
 
 
 def _optional_json(path: Path) -> dict[str, Any]:

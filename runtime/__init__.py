@@ -19,12 +19,14 @@ from .graph import Graph, TensorInfo
 from .llm import LLM, TextStream
 from .outputs import CompletionOutput, Logprob, Metrics, RequestOutput
 from .sampling import SamplingParams
+from .tokenizer import EngineTokenizer
 
 __all__ = [
     "LLM",
     "BundleError",
     "CapacityError",
     "CompletionOutput",
+    "EngineTokenizer",
     "Graph",
     "InvalidArgumentError",
     "LibraryError",

@@ -22,7 +22,7 @@ from .prompts import Prompt, parse_id_lists, parse_prompts
 from .sampling import SamplingParams, from_generate_keywords
 
 if TYPE_CHECKING:
-    from mindir_llm.tokenizer import SentencePieceTokenizer
+    from mindir_llm.tokenizer import Tokenizer
 
 
 Messages = Sequence[Mapping[str, Any]]
@@ -69,7 +69,7 @@ class LLM:
     def _setup(self, model: Model, path: Path, prefix_reuse: bool) -> None:
         self._model = model
         self._path = path
-        self._tokenizer: SentencePieceTokenizer | None = None
+        self._tokenizer: Tokenizer | None = None
         self._prefix_reuse = prefix_reuse
         self._idle_sessions: list[CachedSession] = []
         self._idle_lock = Lock()
@@ -85,15 +85,15 @@ class LLM:
         """The bundle's manifest.json."""
         return self._model.manifest
 
-    def get_tokenizer(self) -> SentencePieceTokenizer:
+    def get_tokenizer(self) -> Tokenizer:
         """The bundle's tokenizer, loaded at the first call; a TokenizerError where it has none."""
         if self._tokenizer is None:
-            from mindir_llm.tokenizer import load_tokenizer
+            from .tokenizer import EngineTokenizer
 
-            tokenizer = load_tokenizer(self._path)
+            tokenizer = EngineTokenizer(self._path)
             if tokenizer.vocab_size > self.info.vocab_size:
                 raise BundleError(
-                    f"{self._path}: the tokenizer has {tokenizer.vocab_size} pieces, but the model's "
+                    f"{self._path}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's "
                     f"vocabulary only {self.info.vocab_size}; it belongs to another model"
                 )
             tokenizer.chat_renderer = render_chat_template

@@ -33,6 +33,8 @@ class EngineTokenizer(Tokenizer):
 
     chat_renderer = staticmethod(render_chat_template)
 
+    chat_renderer = staticmethod(render_chat_template)
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._library = _native.library()
         self._lock = Lock()  # the engine's object serves one thread at a time

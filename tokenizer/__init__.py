@@ -29,9 +29,11 @@ __all__ = [
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> SentencePieceTokenizer:
-    """Open the tokenizer of a bundle or a checkpoint directory, or a tokenizer.model itself.
+    """Open the SentencePiece tokenizer of a bundle or a checkpoint directory, or a tokenizer.model itself.
 
-    TokenizerError names the file that is missing, damaged or not supported.
+    It is made of the sentencepiece package, for the host; the engine has a tokenizer of its own, for every
+    kind (mindir_llm.runtime.EngineTokenizer). TokenizerError names the file that is missing, damaged or not
+    supported.
     """
     location = Path(path)
     if location.is_file():
@@ -57,6 +59,11 @@ def _from_bundle(bundle: Path, manifest: Path) -> SentencePieceTokenizer:
     if section is None:
         raise TokenizerError(f"{bundle}: exported without a tokenizer; pass prompt_token_ids instead of text")
     config = TokenizerConfig.from_manifest(section)
+    if config.kind != SENTENCEPIECE:
+        raise TokenizerError(
+            f"{bundle}: tokenizers of the kind {config.kind} are read by the engine: "
+            "mindir_llm.runtime.EngineTokenizer"
+        )
     for name in config.files:
         _check_file(bundle / name, content.get("files"), name)
     return SentencePieceTokenizer(bundle / config.files[0], config)

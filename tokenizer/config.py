@@ -11,7 +11,10 @@ from typing import Any
 from .errors import TokenizerError
 
 SENTENCEPIECE = "sentencepiece"
-SUPPORTED_KINDS = (SENTENCEPIECE,)
+TOKENIZER_JSON = "tokenizer.json"  # byte-level BPE of Hugging Face's tokenizers
+VOCAB_AND_MERGES = "vocab+merges"  # the same in vocab.json and merges.txt
+TIKTOKEN = "tiktoken"  # the same as ranks, in a tokenizer.model
+SUPPORTED_KINDS = (SENTENCEPIECE, TOKENIZER_JSON, VOCAB_AND_MERGES, TIKTOKEN)
 
 
 @dataclass(frozen=True)

@@ -183,10 +183,11 @@ def check_files(bundle: BundleFolder, progress: Progress = ignore) -> list[str]:
 
 def load_encoder(folder: str | Path) -> Callable[[str], list[int]]:
     """Text -> token ids, with the BOS that the model wants, for a bundle or a checkpoint."""
-    from mindir_llm.tokenizer import TokenizerError, load_tokenizer
+    from mindir_llm.runtime import EngineTokenizer
+    from mindir_llm.tokenizer import TokenizerError
 
     try:
-        return load_tokenizer(folder).encode
+        return EngineTokenizer(folder).encode
     except TokenizerError as error:
         raise VerifyError(str(error)) from None
 

@@ -78,4 +78,52 @@ TEST(errors_name_the_field) {
            std::string("file.json: field model.layers[0]: must be 2 to 9, got 1"));
 }
 
+TEST(a_reader_walks_through_a_document) {
+  const std::string file = "file.json";
+  const std::string text =
+      R"( {"a": {"x": 1, "y\u0041": -2}, "skip": [{"b": [[]]}, 1.5e3], "list": ["p", ["q"]]} )";
+  mllm::JsonReader reader(text, file);
+  std::string seen;
+  mllm::JsonReader list = reader;
+  reader.object([&](const std::string& key) {
+    seen += key + ";";
+    if (key == "a") {
+      reader.object([&](const std::string& name) { seen += name + std::to_string(reader.integer(-2, 1)); });
+    } else {
+      if (key == "list") list = reader;
+      reader.skip();
+    }
+  });
+  reader.end();
+  list.array([&] { seen += list.next_kind() == '"' ? list.string() : list.value("v").array()[0].string(); });
+  CHECK_EQ(seen, std::string("a;x1yA-2skip;list;pq"));
+}
+
+TEST(a_reader_refuses_what_it_is_not_asked_for) {
+  const std::string file = "file.json";
+  const auto reads = [&](std::string_view text, auto&& read) {
+    mllm::JsonReader reader(text, file);
+    read(reader);
+    reader.end();
+    return 0;
+  };
+  CHECK_THROWS(reads("1", [](auto& r) { r.string(); }), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(reads("\"x\"", [](auto& r) { r.integer(0, 9); }), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(reads("10", [](auto& r) { r.integer(0, 9); }), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(reads("1.0", [](auto& r) { r.integer(0, 9); }), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(reads("[1 2]", [](auto& r) { r.array([&] { r.skip(); }); }), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(reads("{\"a\" 1}", [](auto& r) { r.object([&](const std::string&) { r.skip(); }); }),
+               MLLM_ERROR_FORMAT);
+  CHECK_THROWS(reads("{", [](auto& r) { r.object([&](const std::string&) { r.skip(); }); }),
+               MLLM_ERROR_FORMAT);
+  CHECK_THROWS(reads("[] []", [](auto& r) { r.array([&] { r.skip(); }); }), MLLM_ERROR_FORMAT);
+}
+
+TEST(many_keys_take_no_quadratic_time) {
+  std::string text = "{";
+  for (int i = 0; i < 100'000; ++i) text += "\"" + std::to_string(i) + "\":1,";
+  text += "\"7\":1}";
+  CHECK_THROWS(parse(text), MLLM_ERROR_FORMAT);
+}
+
 TEST_MAIN()

@@ -28,8 +28,8 @@ std::string read(const std::string& path) {
   return read_file(path, kMostBytes);
 }
 
-std::unique_ptr<Tokenizer> open_model_file(const std::string& path, const TokenizerSettings& settings) {
-  const std::string content = read(path);
+std::unique_ptr<Tokenizer> open_model_file(const std::string& path, const std::string& content,
+                                           const TokenizerSettings& settings) {
   return is_tiktoken(content) ? read_tiktoken(content, path, settings) : read_sentencepiece(content, path);
 }
 
@@ -42,7 +42,7 @@ std::unique_ptr<Tokenizer> open_vocab_and_merges(const std::string& folder,
 
 std::unique_ptr<Tokenizer> open_file(const std::string& path) {
   if (path.ends_with(".json")) return read_tokenizer_json(read(path), path);
-  return open_model_file(path, {});
+  return open_model_file(path, read(path), {});
 }
 
 // Wrong ids would only show as bad text, so files must be the ones that were exported.
@@ -87,17 +87,21 @@ std::unique_ptr<Tokenizer> open_bundle(const std::string& bundle) {
 std::unique_ptr<Tokenizer> open_checkpoint(const std::string& folder) {
   const TokenizerSettings settings = TokenizerSettings::read(folder);
   std::unique_ptr<Tokenizer> tokenizer;
-  // A SentencePiece model says more than the tokenizer.json made from it.
-  if (exists(folder + "/tokenizer.model")) {
-    tokenizer = open_model_file(folder + "/tokenizer.model", settings);
-  } else if (exists(folder + "/tokenizer.json")) {
+  // A SentencePiece model says more than the tokenizer.json made from it, tiktoken ranks say less.
+  const std::string model = folder + "/tokenizer.model";
+  const std::string content = exists(model) ? read(model) : "";
+  const bool has_json = exists(folder + "/tokenizer.json");
+  if (exists(model) && !(has_json && is_tiktoken(content))) {
+    tokenizer = open_model_file(model, content, settings);
+  } else if (has_json) {
     tokenizer = open_file(folder + "/tokenizer.json");
   } else if (exists(folder + "/vocab.json") && exists(folder + "/merges.txt")) {
     tokenizer = open_vocab_and_merges(folder, settings);
   } else {
     fail_io(folder +
             ": neither a bundle (manifest.json) nor a folder with tokenizer.model, tokenizer.json, or "
-            "vocab.json and merges.txt");
+            "vocab.json and "
+            "merges.txt");
   }
   tokenizer->set_special_ids(settings.apply(tokenizer->special_ids(), *tokenizer, folder), folder + ": ");
   return tokenizer;
