@@ -9,8 +9,8 @@
 namespace mllm {
 namespace {
 
-// Operands of fused.Linear: x, gamma, residual, then weight, scale, bias of each output.
-constexpr size_t kX = 0, kGamma = 1, kResidual = 2, kFirstWeight = 3;
+// Operands of fused.Linear: x, gamma, residual, then weight, scale, zero, bias of each output.
+constexpr size_t kX = 0, kGamma = 1, kResidual = 2, kFirstWeight = 3, kFirstZero = 5;
 
 class Combiner {
  public:
@@ -63,6 +63,15 @@ class Combiner {
     return setting(a) == setting(b);
   }
 
+  // Whether two products read their activations in the same form: the first one's is made for all.
+  bool has_same_form(const Node& a, const Node& b) const {
+    return weight_type(a) == weight_type(b) &&
+           is_none(a.inputs[kFirstZero]) == is_none(b.inputs[kFirstZero]) &&
+           same_setting(a, b, "zero_is_added") && same_setting(a, b, "group") && same_setting(a, b, "last") &&
+           same_setting(a, b, "int8_rows") && same_setting<double>(a, b, "input_factor") &&
+           same_setting<double>(a, b, "input_zero");
+  }
+
   // Later products with the same operand and kind of weights join the first: they depend on nothing else.
   void join_siblings(size_t n) {
     if (!is(n, "fused.Linear")) return;
@@ -71,10 +80,7 @@ class Combiner {
       if (m <= n || !is(m, "fused.Linear")) continue;
       Node& first = graph_.nodes[n];
       Node& other = graph_.nodes[m];
-      if (other.inputs[kX] != x || weight_type(first) != weight_type(other) ||
-          !same_setting(first, other, "group") || !same_setting(first, other, "last") ||
-          !same_setting(first, other, "int8_rows") || !same_setting<double>(first, other, "input_factor"))
-        continue;
+      if (other.inputs[kX] != x || !has_same_form(first, other)) continue;
       first.inputs.insert(first.inputs.end(), other.inputs.begin() + kFirstWeight, other.inputs.end());
       first.outputs.insert(first.outputs.end(), other.outputs.begin(), other.outputs.end());
       for (const ValueId v : other.outputs) producer_[v] = n;

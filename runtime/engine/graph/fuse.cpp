@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "graph/combine.h"
 #include "graph/fuse_facts.h"
 #include "graph/operator.h"
@@ -33,8 +34,8 @@ bool is_aligned(const Tensor& tensor) {
 
 const std::vector<std::span<const NamedRule>>& families() {
   static const std::vector<std::span<const NamedRule>> all = {
-      shape_rules(),  index_rules(), int4_rules(),       int8_rules(),      linear_rules(),     norm_rules(),
-      rotary_rules(), cache_rules(), int8_cache_rules(), attention_rules(), activation_rules(),
+      shape_rules(), index_rules(),  int4_rules(),  dequantize_rules(), int8_rules(),      linear_rules(),
+      norm_rules(),  rotary_rules(), cache_rules(), int8_cache_rules(), attention_rules(), activation_rules(),
   };
   return all;
 }
@@ -88,6 +89,8 @@ bool Fuser::start(const Graph& graph) {
     if (value.type.dtype == DType::Float32 || value.type.dtype == DType::Float16 ||
         value.type.dtype == DType::Int8) {
       state(static_cast<ValueId>(v), Weight{static_cast<ValueId>(v), kNoValue});
+    } else if (value.type.dtype == DType::Int32 && value.type.dims.size() == 1) {
+      state(static_cast<ValueId>(v), IntegerBias{static_cast<ValueId>(v)});
     } else if ((value.type.dtype == DType::UInt8 || value.type.dtype == DType::QInt4x2) &&
                value.type.dims.size() == 2) {
       state(static_cast<ValueId>(v), Nibbles{static_cast<ValueId>(v)});
@@ -199,6 +202,16 @@ std::optional<double> Fuser::number(ValueId v) const {
   return std::nullopt;
 }
 
+std::optional<double> Fuser::stored_number(ValueId v) const {
+  const auto* w = fact<Weight>(v);
+  if (!w || w->scale != kNoValue) return std::nullopt;
+  const Value& value = old_->value(w->parameter);
+  if (value.tensor.data == nullptr || numel(value.type.dims) != 1) return std::nullopt;
+  if (value.type.dtype == DType::Float32) return *value.tensor.as<const float>();
+  if (value.type.dtype == DType::Float16) return half_to_float(*value.tensor.as<const uint16_t>());
+  return std::nullopt;
+}
+
 std::optional<std::vector<int64_t>> Fuser::integers(ValueId v) const {
   const Value& value = old_->value(v);
   if (value.kind == Value::Kind::Constant) {
@@ -287,29 +300,33 @@ Rows Fuser::norm(const Rows& x, ValueId gamma, double eps, const std::string& na
 Rows Fuser::linear(const Rows& x, const Weight& weight, ValueId bias, const std::string& name) {
   std::map<std::string, Literal> attributes;
   if (weight.group != 0) attributes["group"] = Literal{weight.group};
+  if (weight.zero_is_added) attributes["zero_is_added"] = Literal{int64_t{1}};
   return linear(x, weight, bias, std::move(attributes), name);
 }
 
-Rows Fuser::int8_linear(const Int8Rows& x, const Weight& weight, const std::string& name) {
+Rows Fuser::int8_linear(const Int8Rows& x, const Weight& weight, ValueId int_bias, const std::string& name) {
   std::map<std::string, Literal> attributes = {{"int8_rows", Literal{int64_t{1}}}};
-  if (x.factor != 0.0) attributes["input_factor"] = Literal{x.factor};
-  return linear(x.x, weight, kNoValue, std::move(attributes), name);
+  if (x.factor != 0.0) {
+    attributes["input_factor"] = Literal{x.factor};
+    attributes["input_zero"] = Literal{x.zero};
+  }
+  return linear(x.x, weight, int_bias, std::move(attributes), name);
 }
 
 Rows Fuser::linear(const Rows& x, const Weight& weight, ValueId bias,
                    std::map<std::string, Literal> attributes, const std::string& name) {
+  const auto keep_or_none = [&](ValueId v) { return v == kNoValue ? none() : keep(v); };
   Rows y = x;
-  y.value =
-      emit("fused.Linear", name,
-           {x.value, none(), none(), keep(weight.parameter),
-            weight.scale == kNoValue ? none() : keep(weight.scale), bias == kNoValue ? none() : keep(bias)},
-           std::move(attributes), x.last);
+  y.value = emit("fused.Linear", name,
+                 {x.value, none(), none(), keep(weight.parameter), keep_or_none(weight.scale),
+                  keep_or_none(weight.zero), keep_or_none(bias)},
+                 std::move(attributes), x.last);
   y.features = new_.value(y.value).type.dims[1];
   return y;
 }
 
 std::optional<Rows> Fuser::add_bias(const Rows& x, ValueId bias) {
-  constexpr size_t kBias = 5;
+  constexpr size_t kBias = 6;
   const int32_t producer = new_.value(x.value).producer;
   if (producer < 0) return std::nullopt;
   const Node linear = new_.nodes[static_cast<size_t>(producer)];

@@ -47,12 +47,21 @@ struct Rows {
 
 struct Zeros {};  // float32
 
-// A parameter, converted to float32, times `scale` where there is one. Both old. int8 [N, K] has one factor
-// per row; int4, stored in pairs [K, N/2], one per column (group 0) or per column and `group` rows, and
-// stands for [K, N].
+// A parameter, converted to float32, less `zero`, or plus it, and times `scale` where there are any. All old.
+// int8 [N, K] has one factor per row, or, with groups, is [K, N] and has one per column and `group` rows; so
+// has int4, which is stored in pairs [K, N/2] and stands for [K, N], or one per column (group 0).
 struct Weight {
   ValueId parameter = kNoValue;
   ValueId scale = kNoValue;
+  int64_t group = 0;
+  ValueId zero = kNoValue;  // only where there is a scale
+  bool zero_is_added = false;
+};
+
+// Integers of an int8 or int4 parameter less their zero points, in float32, in the order of that Weight.
+struct Shifted {
+  ValueId parameter = kNoValue;
+  ValueId zero = kNoValue;
   int64_t group = 0;
 };
 
@@ -63,8 +72,8 @@ struct Nibbles {
   ValueId parameter = kNoValue;
   Step step = Step::Bytes;
 };
-// Each row of the scales (old) [groups, N] `group` times; the last group may be cut off.
-struct RepeatedScale {
+// Each row of the scales or zero points (old) [groups, N] `group` times; the last group may be cut off.
+struct RepeatedRows {
   ValueId parameter = kNoValue;
   int64_t group = 0;
 };
@@ -160,11 +169,14 @@ struct Probabilities {
   Scores scores;
 };
 
-// Activations as int8: rounded x * factor, or x * 127 / its row's largest magnitude where factor is 0.
+// Activations as int8: x * factor + zero rounded, within -128 … 127, or x * 127 / its row's largest magnitude
+// where factor is 0, which is never beyond.
 struct Int8Rows {
+  enum class Step : uint8_t { Scaled, Moved, Rounded, NotBelow, Done };  // Done: maybe held in float32
   Rows x;
   double factor = 0.0;
-  bool is_rounded = false;  // integers already, maybe held in float32
+  double zero = 0.0;
+  Step step = Step::Scaled;
 };
 struct Magnitude {  // |x|, or the largest of each row, a last axis of 1
   Rows x;
@@ -174,10 +186,14 @@ struct RowFactor {  // 127 / the largest magnitude of each row; or a 127th of it
   Rows x;
   bool is_scale = false;
 };
+struct IntegerBias {  // int32 parameter (old), maybe converted to float32
+  ValueId parameter = kNoValue;
+};
 struct Int8Product {  // of such rows and int8 weights [N, K] (old), in float32, not yet scaled
   Int8Rows rows;
   ValueId weight = kNoValue;
   bool has_row_scale = false;
+  ValueId bias = kNoValue;  // int32 (old)
 };
 
 struct Square {
@@ -212,12 +228,12 @@ struct GateAndUp {  // side by side
   Rows gate, up;
 };
 
-using Fact =
-    std::variant<std::monostate, Zeros, TokenIds, IndexVector, Rows, Weight, Nibbles, RepeatedScale,
-                 TableRows, Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept, CacheRows, CacheSum,
-                 ChannelScale, ChannelScalePair, HeadMagnitude, HeadScale, CacheCodes, Int8Rows, Magnitude,
-                 RowFactor, Int8Product, HalfOfHead, RotatedHalf, RotaryTerm, Scores, Probabilities, Square,
-                 MeanSquare, InverseRms, Normalized, PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
+using Fact = std::variant<std::monostate, Zeros, TokenIds, IndexVector, Rows, Weight, Shifted, Nibbles,
+                          RepeatedRows, TableRows, Comparison, WrittenCount, Kept, MaskBias, Cache, CacheKept,
+                          CacheRows, CacheSum, ChannelScale, ChannelScalePair, HeadMagnitude, HeadScale,
+                          CacheCodes, Int8Rows, Magnitude, RowFactor, IntegerBias, Int8Product, HalfOfHead,
+                          RotatedHalf, RotaryTerm, Scores, Probabilities, Square, MeanSquare, InverseRms,
+                          Normalized, PairWithZero, SigmoidPair, Sigmoid, Silu, GateAndUp>;
 
 // ---- The pass.
 
@@ -245,6 +261,7 @@ class Fuser {
   bool is_none(ValueId v) const;
   std::optional<int64_t> integer(ValueId v) const;  // a literal or a constant of one element
   std::optional<double> number(ValueId v) const;
+  std::optional<double> stored_number(ValueId v) const;           // of a float parameter with one element
   std::optional<std::vector<int64_t>> integers(ValueId v) const;  // a literal tuple or an integer constant
   bool is_axis(ValueId v, int64_t axis, size_t rank) const;       // the one axis, negative spelling allowed
   const std::vector<ValueId>* elements(ValueId v) const;          // of a tuple, else null
@@ -302,7 +319,7 @@ class Fuser {
   Rows embedding(ValueId table, const std::string& name);  // of input_ids
   Rows norm(const Rows& x, ValueId gamma, double eps, const std::string& name);
   Rows linear(const Rows& x, const Weight& weight, ValueId bias, const std::string& name);
-  Rows int8_linear(const Int8Rows& x, const Weight& weight, const std::string& name);
+  Rows int8_linear(const Int8Rows& x, const Weight& weight, ValueId int_bias, const std::string& name);
   std::optional<Rows> add_bias(const Rows& x,
                                ValueId bias);  // when x comes straight from a linear without bias
   Rows rotary(const Rows& x, ValueId cos, ValueId sin, const std::string& name);
@@ -345,6 +362,7 @@ std::span<const NamedRule> shape_rules();
 std::span<const NamedRule> index_rules();
 std::span<const NamedRule> linear_rules();
 std::span<const NamedRule> int4_rules();
+std::span<const NamedRule> dequantize_rules();
 std::span<const NamedRule> int8_rules();
 std::span<const NamedRule> norm_rules();
 std::span<const NamedRule> rotary_rules();

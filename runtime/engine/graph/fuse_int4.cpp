@@ -1,11 +1,9 @@
 // How a float graph unpacks int4 weights, which MindSpore has no CPU primitive for. Bytes [K, N/2] hold q + 8
 // of the even columns in the low nibble:
 //
-//   high = floor(bytes / 16), low = bytes - 16 * high, weight = (interleave(low, high) - 8) * scale
+//   high = floor(bytes / 16), low = bytes - 16 * high, q = interleave(low, high) - 8
 //
-// where scale is [1, N], or [groups, N] with each row repeated for the inputs of its group.
-#include <cmath>
-
+// What becomes of q: fuse_dequantize.cpp.
 #include "graph/fuse_facts.h"
 
 namespace mllm::fusion {
@@ -16,11 +14,6 @@ using Step = Nibbles::Step;
 const Nibbles* nibbles(const Fuser& f, ValueId v, Step step) {
   const auto* x = f.fact<Nibbles>(v);
   return x && x->step == step ? x : nullptr;
-}
-
-Dims unpacked(const Fuser& f, const Nibbles& x) {
-  const Dims& dims = f.dims(x.parameter);
-  return {dims[0], 2 * dims[1]};
 }
 
 // Steps that multiply by a power of two.
@@ -72,63 +65,11 @@ bool interleave(Fuser& f, const Node& node) {
   return true;
 }
 
-// Scales [groups, N] seen as [groups, 1, N], each row `group` times.
-bool repeat_rows(Fuser& f, const Node& node) {
-  const Weight* x = f.fact<Weight>(node.inputs[0]);
-  if (!x || x->scale != kNoValue) return false;
-  const Dims& from = f.dims(node.inputs[0]);
-  const Dims& to = f.dims(node.outputs[0]);
-  if (from.size() != 3 || to.size() != 3 || from[1] != 1 || from[0] != to[0] || from[2] != to[2] ||
-      f.dims(x->parameter) != Dims{from[0], from[2]}) {
-    return false;
-  }
-  f.state(node.outputs[0], RepeatedScale{x->parameter, to[1]});
-  return true;
-}
-
-// The first rows of repeated scales: the last group is a short one.
-bool first_rows(Fuser& f, const Node& node) {
-  const auto* x = f.fact<RepeatedScale>(node.inputs[0]);
-  if (!x) return false;
-  const Dims& from = f.dims(node.inputs[0]);
-  const Dims& to = f.dims(node.outputs[0]);
-  const Dims& scale = f.dims(x->parameter);
-  if (from != Dims{scale[0] * x->group, scale[1]} || to.size() != 2 || to[1] != from[1]) return false;
-  if (!slices_first_rows(f, node, to[0])) return false;
-  f.state(node.outputs[0], *x);
-  return true;
-}
-
-bool dequantize(Fuser& f, const Node& node) {
-  if (const auto p = f.pair<Nibbles, RepeatedScale>(node)) {
-    const Dims& scale = f.dims(p.b->parameter);
-    const Dims dims = f.dims(p.a_id);
-    const int64_t group = p.b->group;
-    if (p.a->step != Step::Signed || dims != unpacked(f, *p.a) || f.dims(p.b_id) != dims ||
-        dims[1] != scale[1])
-      return false;
-    if ((group != 32 && group != 64 && group != 128) || scale[0] != (dims[0] + group - 1) / group)
-      return false;
-    f.state(node.outputs[0], Weight{p.a->parameter, p.b->parameter, group});
-    return true;
-  }
-  const auto p = f.pair<Nibbles, Weight>(node);
-  if (!p || p.a->step != Step::Signed || p.b->scale != kNoValue) return false;
-  const Dims dims = f.dims(p.a_id);
-  if (dims != unpacked(f, *p.a) || f.dims(p.b_id) != Dims{1, dims[1]} || f.dtype(p.b_id) != DType::Float32)
-    return false;
-  f.state(node.outputs[0], Weight{p.a->parameter, p.b->parameter});
-  return true;
-}
-
 constexpr NamedRule kRules[] = {
     {"Mul", scale_nibbles},
     {"Floor", floor},
     {"Sub", subtract},
     {"Concat", interleave},
-    {"BroadcastTo", repeat_rows},
-    {"StridedSlice", first_rows},
-    {"Mul", dequantize},
 };
 
 }  // namespace

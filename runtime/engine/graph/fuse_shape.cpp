@@ -32,6 +32,7 @@ bool cast(Fuser& f, const Node& node) {
   bool keeps = false;
   if (std::holds_alternative<Rows>(fact)) keeps = is_float(from) && is_float(to);
   if (std::holds_alternative<Weight>(fact)) keeps = widens || (from == DType::Int8 && to == DType::Float32);
+  if (std::holds_alternative<IntegerBias>(fact)) keeps = from == to || to == DType::Float32;
   if (const auto* pairs = std::get_if<Nibbles>(&fact)) {
     keeps = pairs->step == Nibbles::Step::Bytes && from == DType::UInt8 && to == DType::Float32;
   }

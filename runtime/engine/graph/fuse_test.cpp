@@ -30,6 +30,13 @@ constexpr TestShape kShapes[] = {
     {.hidden = 40, .inner = 70, .vocab = 10, .int4 = true, .group = 0},
     {.int8_rows = true},
     {.hidden = 300, .inner = 70, .half = true, .int8_rows = true},
+    {.grid = true},
+    {.hidden = 300, .inner = 70, .half = true, .grid = true},
+    {.int8 = true, .zero = true},
+    {.d = 10, .hidden = 40, .inner = 70, .half = true, .int8 = true, .int8_group = 32},
+    {.d = 20, .hidden = 72, .inner = 140, .int8 = true, .int8_group = 64, .zero = true},
+    {.hidden = 40, .inner = 70, .vocab = 10, .half = true, .int4 = true, .zero = true},
+    {.hidden = 40, .inner = 70, .vocab = 10, .int4 = true, .group = 0, .zero = true},
     {.kv_channels = true},
     {.batch = 1, .tokens = 4, .heads = 3, .kv_heads = 1, .d = 6, .half = true, .kv_channels = true},
     {.kv_rows = true},
@@ -38,6 +45,11 @@ constexpr TestShape kShapes[] = {
 
 bool has_int8_caches(const TestShape& shape) {
   return shape.kv_channels || shape.kv_rows;
+}
+
+// Products whose activations are rounded inside of the graph: which way may depend on the last bit.
+bool rounds_activations(const TestShape& shape) {
+  return shape.int8_rows || shape.grid || shape.mixed;
 }
 
 Tensor ints(const Dims& dims, const std::vector<int32_t>& values) {
@@ -106,64 +118,119 @@ TEST(every_operator_becomes_a_fused_one) {
 }
 
 // The padded graph as written and the fused one over valid rows only give the same logits and caches.
-TEST(results_are_those_of_the_graph) {
-  for (const TestShape& shape : kShapes) {
-    ThreadPool pool(2);
-    const Graph written = TestGraph(shape).graph;
-    Graph fused = written;
-    CHECK(fuse(fused));
-    pack(fused, pool);
-    Plan slow(written, pool);
-    Plan fast(fused, pool, true);
-    for (int64_t n = 1; n <= shape.tokens; ++n) {
-      std::vector<int32_t> padded, compact, positions, lengths;
-      std::vector<Segment> segments;
-      for (int64_t b = 0; b < shape.batch; ++b) {
-        const auto valid = static_cast<int32_t>(b % 2 == 0 ? n : 1);
-        const auto position = static_cast<int32_t>(std::min(b, shape.length - shape.tokens));
-        segments.push_back({static_cast<int32_t>(b), position, valid, static_cast<int32_t>(compact.size())});
-        positions.push_back(position);
-        lengths.push_back(position + valid);
-        for (int32_t t = 0; t < shape.tokens; ++t) {
-          const auto token = static_cast<int32_t>((3 * b + 2 * t + n) % shape.vocab);
-          padded.push_back(t < valid ? token : 0);
-          if (t < valid) compact.push_back(token);
-        }
-      }
-      compact.resize(padded.size(), -1);  // never read
-      const Dims ids{shape.batch, shape.tokens}, per_slot{shape.batch};
-      std::vector<Tensor> a{ints(ids, padded), ints(per_slot, positions), ints(per_slot, lengths)};
-      std::vector<Tensor> b{ints(ids, compact), ints(per_slot, positions), ints(per_slot, lengths)};
-      for (size_t c = 3; c < written.inputs.size(); ++c) {
-        a.push_back(cache(written, c));
-        b.push_back(cache(written, c));
-      }
-      const std::vector<Tensor> expected = slow.run(a);
-      const std::vector<Tensor> got = fast.run(b, segments);
-      // Rounding of a cache, or of an activation to int8, may fall the other way.
-      const double tolerance = shape.int8_rows ? 0.1 : shape.half || has_int8_caches(shape) ? 0.02 : 2e-5;
-      for (int64_t i = 0; i < expected[0].size(); ++i)
-        CHECK_NEAR(element(got[0], i), element(expected[0], i), tolerance);
-      for (size_t c = 1; c < got.size(); ++c) {
-        CHECK(got[c].data == b[c + 2].data);
-        int64_t steps = 0;
-        for (int64_t i = 0; i < got[c].size(); ++i) {
-          const int64_t d = got[c].dims[3];
-          const int64_t row = i / d % shape.length;
-          const int64_t slot = i / d / shape.length / shape.kv_heads;
-          const Segment& s = segments[static_cast<size_t>(slot)];
-          // The graph writes padded rows too; they are never seen.
-          if (row >= s.position + s.n && row < s.position + shape.tokens) continue;
-          if (got[c].dtype == DType::Int8) {
-            CHECK_NEAR(element(got[c], i), element(expected[c], i), 1);
-            steps += element(got[c], i) != element(expected[c], i);
-          } else {
-            CHECK_NEAR(element(got[c], i), element(expected[c], i), d == 1 ? 2e-6 : tolerance);
-          }
-        }
-        CHECK(steps <= 1);
+void check_results(const TestShape& shape) {
+  ThreadPool pool(2);
+  const Graph written = TestGraph(shape).graph;
+  Graph fused = written;
+  CHECK(fuse(fused));
+  pack(fused, pool);
+  Plan slow(written, pool);
+  Plan fast(fused, pool, true);
+  for (int64_t n = 1; n <= shape.tokens; ++n) {
+    std::vector<int32_t> padded, compact, positions, lengths;
+    std::vector<Segment> segments;
+    for (int64_t b = 0; b < shape.batch; ++b) {
+      const auto valid = static_cast<int32_t>(b % 2 == 0 ? n : 1);
+      const auto position = static_cast<int32_t>(std::min(b, shape.length - shape.tokens));
+      segments.push_back({static_cast<int32_t>(b), position, valid, static_cast<int32_t>(compact.size())});
+      positions.push_back(position);
+      lengths.push_back(position + valid);
+      for (int32_t t = 0; t < shape.tokens; ++t) {
+        const auto token = static_cast<int32_t>((3 * b + 2 * t + n) % shape.vocab);
+        padded.push_back(t < valid ? token : 0);
+        if (t < valid) compact.push_back(token);
       }
     }
+    compact.resize(padded.size(), -1);  // never read
+    const Dims ids{shape.batch, shape.tokens}, per_slot{shape.batch};
+    std::vector<Tensor> a{ints(ids, padded), ints(per_slot, positions), ints(per_slot, lengths)};
+    std::vector<Tensor> b{ints(ids, compact), ints(per_slot, positions), ints(per_slot, lengths)};
+    for (size_t c = 3; c < written.inputs.size(); ++c) {
+      a.push_back(cache(written, c));
+      b.push_back(cache(written, c));
+    }
+    const std::vector<Tensor> expected = slow.run(a);
+    const std::vector<Tensor> got = fast.run(b, segments);
+    // Rounding of a cache, or of an activation to int8, may fall the other way.
+    const double tolerance = rounds_activations(shape)              ? 0.1
+                             : shape.half || has_int8_caches(shape) ? 0.02
+                                                                    : 2e-5;
+    for (int64_t i = 0; i < expected[0].size(); ++i)
+      CHECK_NEAR(element(got[0], i), element(expected[0], i), tolerance);
+    for (size_t c = 1; c < got.size(); ++c) {
+      CHECK(got[c].data == b[c + 2].data);
+      int64_t steps = 0;
+      for (int64_t i = 0; i < got[c].size(); ++i) {
+        const int64_t d = got[c].dims[3];
+        const int64_t row = i / d % shape.length;
+        const int64_t slot = i / d / shape.length / shape.kv_heads;
+        const Segment& s = segments[static_cast<size_t>(slot)];
+        // The graph writes padded rows too; they are never seen.
+        if (row >= s.position + s.n && row < s.position + shape.tokens) continue;
+        if (got[c].dtype == DType::Int8) {
+          CHECK_NEAR(element(got[c], i), element(expected[c], i), 1);
+          steps += element(got[c], i) != element(expected[c], i);
+        } else {
+          CHECK_NEAR(element(got[c], i), element(expected[c], i), d == 1 ? 2e-6 : tolerance);
+        }
+      }
+      CHECK(steps <= 1);
+    }
+  }
+}
+
+TEST(results_are_those_of_the_graph) {
+  for (const TestShape& shape : kShapes) check_results(shape);
+}
+
+// Layers beside each other that are quantized each in its own way stay products of their own; what surrounds
+// them is found all the same.
+TEST(layers_of_different_kinds) {
+  const TestShape shape{.d = 10, .hidden = 40, .inner = 72, .vocab = 10, .mixed = true};
+  Graph graph = TestGraph(shape).graph;
+  CHECK(fuse(graph));
+  std::map<std::string, int> counts;
+  for (const Node& node : graph.nodes) ++counts[node.op];
+  CHECK_EQ(counts["fused.Linear"], 8);
+  CHECK_EQ(counts["fused.SwiGLU"], 1);
+  CHECK_EQ(counts["fused.RmsNorm"], 2);  // the last one is part of the head
+  check_results(shape);
+}
+
+// Grids that are none, and zero points whose groups are not those of the scales.
+TEST(damaged_schemes_are_not_fused) {
+  const auto with = [](const char* name, float number) {
+    Graph graph = TestGraph({.grid = true}).graph;
+    int found = 0;
+    for (Value& value : graph.values) {
+      if (value.kind != Value::Kind::Parameter || value.name != name) continue;
+      *value.tensor.as<float>() = number;
+      ++found;
+    }
+    CHECK_EQ(found, 1);
+    return graph;
+  };
+  for (const float factor : {0.0f, -30.0f, NAN, INFINITY}) {
+    Graph graph = with("o.factor", factor);
+    CHECK(!fuse(graph));
+  }
+  for (const float zero : {0.5f, 128.0f, -129.0f, NAN}) {
+    Graph graph = with("o.input_zero", zero);
+    CHECK(!fuse(graph));
+  }
+  // Another grid of one of three siblings, which are one product otherwise.
+  Graph other = with("k.factor", 31.0f);
+  CHECK(fuse(other));
+  CHECK_EQ(std::ranges::count(other.nodes, "fused.Linear", &Node::op), 6);
+
+  const TestShape equal{.d = 20, .hidden = 80, .inner = 96, .vocab = 10, .int4 = true, .zero = true};
+  Graph graph = TestGraph(equal).graph;
+  CHECK(fuse(graph));
+  for (const int64_t group : {0, 64, 48}) {
+    TestShape shape = equal;
+    shape.zero_group = group;
+    Graph unequal = TestGraph(shape).graph;
+    CHECK(!fuse(unequal));
   }
 }
 
@@ -295,9 +362,13 @@ void check_changed_constants(const Graph& original) {
 TEST(a_changed_constant_is_not_fused) {
   check_changed_constants(TestGraph({}).graph);
   check_changed_constants(TestGraph({.hidden = 40, .vocab = 10, .int4 = true}).graph);
+  check_changed_constants(TestGraph({.hidden = 40, .vocab = 10, .int4 = true, .zero = true}).graph);
+  check_changed_constants(
+      TestGraph({.d = 10, .hidden = 40, .inner = 70, .int8 = true, .int8_group = 32}).graph);
   check_changed_constants(TestGraph({.int8_rows = true}).graph);
   check_changed_constants(TestGraph({.kv_channels = true}).graph);
   check_changed_constants(TestGraph({.kv_rows = true}).graph);
+  check_changed_constants(TestGraph({.grid = true}).graph);
 }
 
 // Two operands of one node swapped, where that matters.
@@ -326,9 +397,12 @@ void check_swapped_operands(const Graph& original) {
 TEST(swapped_operands_are_not_fused) {
   check_swapped_operands(TestGraph({}).graph);
   check_swapped_operands(TestGraph({.hidden = 40, .vocab = 10, .int4 = true}).graph);
+  check_swapped_operands(TestGraph({.hidden = 40, .vocab = 10, .int4 = true, .zero = true}).graph);
+  check_swapped_operands(TestGraph({.int8 = true, .zero = true}).graph);
   check_swapped_operands(TestGraph({.int8_rows = true}).graph);
   check_swapped_operands(TestGraph({.kv_channels = true}).graph);
   check_swapped_operands(TestGraph({.kv_rows = true}).graph);
+  check_swapped_operands(TestGraph({.grid = true}).graph);
 }
 
 // A node that reads another value of the same type: wrong residual, wrong table, wrong cache, wrong head

@@ -21,10 +21,15 @@ struct TestShape {
   bool half = false;         // float16 caches and weights
   bool kv_channels = false;  // int8 caches with scales of channels
   bool kv_rows = false;      // int8 caches with scales of rows, in caches of their own
-  bool int8 = false;         // int8 linear weights
+  bool int8 = false;         // int8 linear weights, in groups of int8_group or per row where that is 0
   bool int8_rows = false;    // int8 activations too
+  bool grid = false;         // int8 activations on one grid
   bool int4 = false;         // int4 linear weights, in groups of `group` or per column where that is 0
   int64_t group = 32;
+  int64_t int8_group = 0;
+  bool zero = false;        // zero points of weights
+  int64_t zero_group = -1;  // where their groups are not those of the scales
+  bool mixed = false;       // each linear layer another way
 };
 
 class TestGraph {
@@ -61,6 +66,7 @@ class TestGraph {
       if (dtype == DType::Float16) t.as<uint16_t>()[i] = float_to_half(x);
       if (dtype == DType::UInt8) t.as<uint8_t>()[i] = static_cast<uint8_t>(random_());
       if (dtype == DType::Int8) t.as<int8_t>()[i] = static_cast<int8_t>(std::fmod(x * 100, 127));
+      if (dtype == DType::Int32) t.as<int32_t>()[i] = static_cast<int32_t>(x);
     }
     return id;
   }
@@ -125,33 +131,70 @@ class TestGraph {
   DType stored() const { return s.half ? DType::Float16 : DType::Float32; }
   DType kv_stored() const { return s.kv_channels || s.kv_rows ? DType::Int8 : stored(); }
 
-  // int4 weights [k, n] from bytes [k, n/2], in float arithmetic.
-  Id int4_weight(int64_t k, int64_t n, const std::string& name) {
+  // Rows [groups, n] once per input of their group.
+  Id spread(Id rows, int64_t k, int64_t n, int64_t group) {
+    if (group == 0) return rows;
+    const int64_t groups = (k + group - 1) / group;
+    const Id wide = op("BroadcastTo", {reshape(rows, {groups, 1, n}), ints({groups, group, n})});
+    const Id all = reshape(wide, {groups * group, n});
+    if (groups * group == k) return all;
+    return op("StridedSlice", {all, ints({0}), ints({k}), ints({1}), i(0), i(0), i(0), i(0), i(0)});
+  }
+  // Integers [k, n] less zero points, times scales.
+  Id dequantized(const TestShape& f, Id q, int64_t k, int64_t n, int64_t group, const std::string& name,
+                 float zeros, float scale) {
+    const auto groups = [&](int64_t size) { return size == 0 ? 1 : (k + size - 1) / size; };
+    if (f.zero) {
+      const int64_t of_zeros = f.zero_group < 0 ? group : f.zero_group;
+      const Id z = parameter(name + ".zero", DType::Int8, {groups(of_zeros), n}, zeros);
+      q = op("Sub", {q, spread(f32(z), k, n, of_zeros)});
+    }
+    const Id s = f32(parameter(name + ".scale", stored(), {groups(group), n}, 0.2f * scale, scale));
+    return op("Mul", {q, spread(s, k, n, group)});
+  }
+  // Integers of int4 weights [k, n] from bytes [k, n/2], in float arithmetic.
+  Id int4_integers(int64_t k, int64_t n, const std::string& name) {
     const Id bytes = f32(parameter(name, DType::UInt8, {k, n / 2}, 1));
     const Id high = op("Floor", {op("Mul", {bytes, number(0.0625f)})});
     const Id low = op("Sub", {bytes, op("Mul", {high, number(16)})});
     const Id pairs =
         op("Concat", {tuple({reshape(low, {k, n / 2, 1}), reshape(high, {k, n / 2, 1})}), i(-1)});
-    const Id q = op("Sub", {reshape(pairs, {k, n}), number(8)});
-    const int64_t groups = s.group == 0 ? 1 : (k + s.group - 1) / s.group;
-    Id scale = f32(parameter(name + ".scale", stored(), {groups, n}, 0.02f, 0.05f));
-    if (s.group != 0) {
-      const Id wide = op("BroadcastTo", {reshape(scale, {groups, 1, n}), ints({groups, s.group, n})});
-      scale = reshape(wide, {groups * s.group, n});
-      if (groups * s.group != k) {
-        scale = op("StridedSlice", {scale, ints({0}), ints({k}), ints({1}), i(0), i(0), i(0), i(0), i(0)});
-      }
-    }
-    return op("Mul", {q, scale});
+    return op("Sub", {reshape(pairs, {k, n}), number(8)});
+  }
+  Id stored_number(const std::string& name, float x) {
+    const Id id = parameter(name, DType::Float32, {1}, 1);
+    *graph.value(id).tensor.as<float>() = x;
+    return id;
+  }
+  TestShape shape_of(const std::string& name) const {
+    if (!s.mixed) return s;
+    if (name == "q") return {.int4 = true, .zero = true};
+    if (name == "k" || name == "up") return {.int8 = true, .zero = true};
+    if (name == "o") return {.int8_rows = true};
+    if (name == "gate") return {.grid = true};
+    if (name == "down") return {.int8 = true, .int8_group = 32};
+    return {};
   }
   Id linear(Id x, int64_t n, bool has_bias, const std::string& name) {
     const int64_t k = graph.value(x).type.dims[1];
+    const TestShape f = shape_of(name);
     Id w;
-    if (s.int4) {
-      const Id y = op("MatMul", {x, int4_weight(k, n, name), b(false), b(false)});
+    if (f.int4 || (f.int8 && f.int8_group != 0)) {
+      const Id all = f.int4 ? dequantized(f, int4_integers(k, n, name), k, n, f.group, name, 0.03f, 0.05f)
+                            : dequantized(f, f32(parameter(name, DType::Int8, {k, n}, 0.4f)), k, n,
+                                          f.int8_group, name, 0.4f, 0.005f);
+      const Id y = op("MatMul", {x, all, b(false), b(false)});
       return has_bias ? op("Add", {y, f32(parameter(name + ".bias", stored(), {n}, 0.3f))}) : y;
     }
-    if (s.int8_rows) {
+    if (f.grid) {
+      const Id moved = op("Add", {op("Mul", {x, stored_number(name + ".factor", 30)}),
+                                  stored_number(name + ".input_zero", -5)});
+      const Id q = op("Minimum", {op("Maximum", {op("Round", {moved}), number(-128)}), number(127)});
+      const Id sums = op("MatMul", {q, f32(parameter(name, DType::Int8, {n, k}, 0.4f)), b(false), b(true)});
+      const Id all = op("Add", {sums, f32(parameter(name + ".bias", DType::Int32, {n}, 2000))});
+      return op("Mul", {all, parameter(name + ".scale", DType::Float32, {n}, 3e-5f, 1.5e-4f)});
+    }
+    if (f.int8_rows) {
       const Id largest =
           op("Maximum", {op("ReduceMax", {op("Abs", {x}), ints({-1}), b(true)}), number(1e-30f)});
       const Id rounded = op("Round", {op("Mul", {x, op("RealDiv", {number(127), largest})})});
@@ -161,9 +204,10 @@ class TestGraph {
                               parameter(name + ".scale", DType::Float32, {n}, 0.001f, 0.005f)});
       return has_bias ? op("Add", {y, f32(parameter(name + ".bias", stored(), {n}, 0.3f))}) : y;
     }
-    if (s.int8) {
-      const Id q = parameter(name, DType::Int8, {n, k}, 0.4f);
-      w = op("Mul", {f32(q), f32(parameter(name + ".scale", stored(), {n, 1}, 0.001f, 0.005f))});
+    if (f.int8) {
+      Id q = f32(parameter(name, DType::Int8, {n, k}, 0.4f));
+      if (f.zero) q = op("Sub", {q, f32(parameter(name + ".zero", DType::Int8, {n, 1}, 0.4f))});
+      w = op("Mul", {q, f32(parameter(name + ".scale", stored(), {n, 1}, 0.001f, 0.005f))});
     } else {
       w = f32(parameter(name, stored(), {n, k}, 0.3f));
     }

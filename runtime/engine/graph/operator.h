@@ -69,6 +69,9 @@ struct RunContext {
   Tensor& out(const Node& node, size_t i) const { return tensors[static_cast<size_t>(node.outputs[i])]; }
 };
 
+// Products of int8 with int8 have no more inputs, so that their sums fit 32 bits.
+inline constexpr int64_t kMostInt8Inputs = 1 << 16;
+
 struct Operator {
   std::string_view name;
   // Check the operands and return the output types; one entry per output.

@@ -178,8 +178,8 @@ TEST(linear) {
   };
   for (const int threads : {1, 3}) {
     const auto ys = run_all("fused.Linear",
-                            {x, gamma, none, weights[0], none, biases[0], weights[1], none, biases[1],
-                             weights[2], none, biases[2]},
+                            {x, gamma, none, weights[0], none, none, biases[0], weights[1], none, none,
+                             biases[1], weights[2], none, none, biases[2]},
                             {{"eps", Literal{0.25}}}, threads);
     CHECK_EQ(ys.size(), 3u);
     for (size_t i = 0; i < 3; ++i) {
@@ -189,10 +189,12 @@ TEST(linear) {
       }
     }
     const Tensor residual = floats({kMostRows, 40}, 20);
-    const Tensor sum = run("fused.Linear", {x, none, residual, weights[0], none, biases[0]}, {}, threads);
+    const Tensor sum =
+        run("fused.Linear", {x, none, residual, weights[0], none, none, biases[0]}, {}, threads);
     const Tensor other = floats({40, k}, 30);
-    const Tensor gated = run("fused.Linear", {x, none, none, weights[0], none, biases[0], other, none, none},
-                             {{"swiglu", Literal{int64_t{1}}}}, threads);
+    const Tensor gated =
+        run("fused.Linear", {x, none, none, weights[0], none, none, biases[0], other, none, none, none},
+            {{"swiglu", Literal{int64_t{1}}}}, threads);
     for (int64_t r = 0; r < kRows; ++r) {
       for (int64_t n = 0; n < 40; ++n) {
         CHECK_NEAR(at(sum, r * 40 + n), expected(r, 0, n, false) + at(residual, r * 40 + n), 1e-4);
@@ -213,7 +215,7 @@ TEST(linear_with_integer_weights) {
   for (int64_t i = 0; i < weight.size(); ++i)
     weight.as<int8_t>()[i] = static_cast<int8_t>(random() % 255 - 127);
   const Tensor scale = floats({n, 1}, 7);
-  const std::vector<Tensor> operands{x, none, none, weight, scale, none};
+  const std::vector<Tensor> operands{x, none, none, weight, scale, none, none};
   const Tensor exact = run_all("fused.Linear", operands, {}, 2, true).at(0);
   const Tensor fast = run_all("fused.Linear", operands, {}, 2, false).at(0);
   bool differ = false;
@@ -233,6 +235,63 @@ TEST(linear_with_integer_weights) {
     }
   }
   CHECK(differ);
+}
+
+// Activations on one grid: what the operator is defined as, in integers, bit for bit; a bias of integers
+// joins the sums before they are scaled.
+TEST(linear_with_int8_rows_on_one_grid) {
+  const int64_t k = 200, n = 40;
+  const float factor = 60.0f, zero = -17.0f;
+  const Tensor x = floats({kMostRows, k}, 4), none;
+  const Tensor weight = allocate(DType::Int8, {n, k});
+  const Tensor bias = allocate(DType::Int32, {n});
+  std::mt19937 random(1);
+  for (int64_t i = 0; i < weight.size(); ++i) weight.as<int8_t>()[i] = static_cast<int8_t>(random());
+  for (int64_t i = 0; i < n; ++i) bias.as<int32_t>()[i] = static_cast<int32_t>(random() % 2000000) - 1000000;
+  const Tensor scale = floats({n}, 7);
+  for (const bool has_bias : {true, false}) {
+    const Tensor y = run("fused.Linear", {x, none, none, weight, scale, none, has_bias ? bias : none},
+                         {{"int8_rows", Literal{int64_t{1}}},
+                          {"input_factor", Literal{static_cast<double>(factor)}},
+                          {"input_zero", Literal{static_cast<double>(zero)}}});
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t c = 0; c < n; ++c) {
+        int64_t sum = has_bias ? bias.as<int32_t>()[c] : 0;
+        for (int64_t j = 0; j < k; ++j) {
+          const float q = std::nearbyint(x.as<float>()[r * k + j] * factor + zero);
+          sum += static_cast<int64_t>(std::clamp(q, -128.0f, 127.0f)) * weight.as<int8_t>()[c * k + j];
+        }
+        CHECK_EQ(y.as<float>()[r * n + c], static_cast<float>(sum) * scale.as<float>()[c]);
+      }
+    }
+  }
+}
+
+// One stored weight under two names with different scales would need two packed forms under one.
+TEST(a_weight_has_one_form) {
+  Graph graph;
+  const auto parameter = [&](const Tensor& t) {
+    Value v;
+    v.kind = Value::Kind::Parameter;
+    v.name = "w";
+    v.type = t.type();
+    v.tensor = t;
+    return graph.add_value(v);
+  };
+  const ValueId none = graph.add_value({});
+  graph.value(none).kind = Value::Kind::Literal;
+  const ValueId x = parameter(floats({4, 6}, 1)), w = parameter(allocate(DType::Int8, {3, 6}));
+  const ValueId first = parameter(floats({3}, 2)), second = parameter(floats({3}, 3));
+  for (const ValueId scale : {first, second}) {
+    graph.nodes.push_back({"fused.Linear", "n", {x, none, none, w, scale, none, none}, {}, {}});
+  }
+  ThreadPool pool(1);
+  Graph* graphs[] = {&graph};
+  CHECK_THROWS(pack_weights(graphs, pool), MLLM_ERROR_FORMAT);
+  graph.nodes[1].inputs[4] = first;
+  graph.value(w).packed = nullptr;
+  pack_weights(graphs, pool);
+  CHECK(graph.value(w).packed != nullptr);
 }
 
 TEST(rotary) {
@@ -377,17 +436,44 @@ TEST(operands_are_checked) {
   const Tensor x = floats({4, 6}, 1);
   const Tensor none;
   const auto linear = [&](const Tensor& w, const Tensor& scale, const Tensor& bias) {
-    return run("fused.Linear", {x, none, none, w, scale, bias});
+    return run("fused.Linear", {x, none, none, w, scale, none, bias});
   };
   CHECK_THROWS(linear(floats({3, 5}, 1), none, none), MLLM_ERROR_FORMAT);
   CHECK_THROWS(linear(allocate(DType::Int8, {3, 6}), none, none), MLLM_ERROR_FORMAT);
   CHECK_THROWS(linear(allocate(DType::Int8, {3, 6}), floats({2}, 1), none), MLLM_ERROR_FORMAT);
   CHECK_THROWS(linear(allocate(DType::UInt8, {5, 2}), floats({4}, 1), none), MLLM_ERROR_FORMAT);
   CHECK_THROWS(linear(floats({3, 6}, 1), none, floats({2}, 1)), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Linear", {x, floats({5}, 1), none, floats({3, 6}, 1), none, none, none},
+                   {{"eps", Literal{1e-5}}}),
+               MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Linear", {x, none, x, floats({3, 6}, 1), none, none, none}), MLLM_ERROR_FORMAT);
+  // Zero points: as many as scales, of integers only; groups of int8 weights are smaller than the inputs.
+  const auto with_zero = [&](const Tensor& w, const Tensor& scale, const Tensor& zero, int64_t group) {
+    return run("fused.Linear", {x, none, none, w, scale, zero, none}, {{"group", Literal{group}}});
+  };
+  const Tensor int8 = allocate(DType::Int8, {3, 6});
+  CHECK_THROWS(with_zero(floats({3, 6}, 1), none, floats({3}, 1), 0), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(with_zero(int8, floats({3}, 1), allocate(DType::Int8, {2}), 0), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(with_zero(int8, floats({3}, 1), allocate(DType::Int32, {3}), 0), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(with_zero(int8, floats({3}, 1), none, 48), MLLM_ERROR_FORMAT);
+  // Half a step and what does not fit int8 are no zero points.
+  for (const float zero : {0.5f, 128.0f, -129.0f, NAN, INFINITY}) {
+    const Tensor zeros = allocate(DType::Float32, {3});
+    zeros.as<float>()[1] = zero;
+    CHECK_THROWS(with_zero(int8, floats({3}, 1), zeros, 0), MLLM_ERROR_FORMAT);
+  }
+  // int8 activations: integer weights of one scale per output only.
+  const std::map<std::string, Literal> rows = {{"int8_rows", Literal{int64_t{1}}}};
+  CHECK_THROWS(run("fused.Linear", {x, none, none, floats({3, 6}, 1), none, none, none}, rows),
+               MLLM_ERROR_FORMAT);
   CHECK_THROWS(
-      run("fused.Linear", {x, floats({5}, 1), none, floats({3, 6}, 1), none, none}, {{"eps", Literal{1e-5}}}),
+      run("fused.Linear", {x, none, none, int8, floats({3}, 1), allocate(DType::Int8, {3}), none}, rows),
       MLLM_ERROR_FORMAT);
-  CHECK_THROWS(run("fused.Linear", {x, none, x, floats({3, 6}, 1), none, none}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(
+      run("fused.Linear", {x, none, none, int8, floats({3}, 1), none, allocate(DType::Int32, {2})}, rows),
+      MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Linear", {x, none, none, int8, floats({3}, 1), none, allocate(DType::Int32, {3})}),
+               MLLM_ERROR_FORMAT);
   CHECK_THROWS(run("fused.RmsNorm", {x, floats({5}, 1)}, {{"eps", Literal{1e-5}}}), MLLM_ERROR_FORMAT);
   CHECK_THROWS(run("fused.Rotary", {x, floats({9, 4}, 1), floats({9, 4}, 1)}), MLLM_ERROR_FORMAT);
   CHECK_THROWS(run("fused.CacheWrite", {floats({1, 2, 9, 4}, 1), x}), MLLM_ERROR_FORMAT);

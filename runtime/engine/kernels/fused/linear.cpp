@@ -38,9 +38,18 @@ std::vector<TensorType> infer(const OpArgs& args) {
   std::vector<TensorType> types;
   for (size_t i = 0; i < operands.count(); ++i) {
     const int64_t n = operands.check(i, x.dims[1]);
-    check_floats(args, operands.bias(i), n, "bias");
-    if (operands.has_int8_rows() && (args.dtype(LinearOperands::weight(i)) != DType::Int8)) {
-      args.invalid("int8 activations need int8 weights");
+    const size_t bias = operands.bias(i);
+    if (operands.has_int8_rows()) {
+      if (args.dtype(LinearOperands::weight(i)) != DType::Int8 || operands.group() != 0 ||
+          !args.is_none(LinearOperands::zero(i)) || x.dims[1] > kMostInt8Inputs) {
+        args.invalid("int8 activations need int8 weights without groups or zero points, of at most " +
+                     std::to_string(kMostInt8Inputs) + " inputs");
+      }
+    }
+    if (operands.has_int8_rows() && !args.is_none(bias) && args.dtype(bias) == DType::Int32) {
+      if (numel(args.dims(bias)) != n) args.invalid("the bias must have " + std::to_string(n) + " elements");
+    } else {
+      check_floats(args, bias, n, "bias");
     }
     types.push_back({DType::Float32, {x.dims[0], n}});
   }
@@ -119,6 +128,13 @@ const float* padded_floats(const Tensor& tensor, int64_t n0, float* buffer) {
   return buffer;
 }
 
+// The same of int32.
+const int32_t* padded_integers(const Tensor& tensor, int64_t n0, int32_t* buffer) {
+  const int64_t n = tensor.size();
+  for (int64_t i = 0; i < kPanelColumns; ++i) buffer[i] = n0 + i < n ? tensor.as<const int32_t>()[n0 + i] : 0;
+  return buffer;
+}
+
 // One matrix of the node, with what the loop over its panels needs at hand: attributes and operands are found
 // by name and index, which takes as long as a kilobyte from memory does.
 struct Matrix {
@@ -153,12 +169,15 @@ struct Run {
                        .weights = &w,
                        .floats = integers ? nullptr : reinterpret_cast<float*>(values),
                        .values = reinterpret_cast<int8_t*>(values),
-                       .scales = reinterpret_cast<float*>(scratch + at.scales) + row0 * w.spans,
+                       .scales = operands.has_int8_rows()
+                                     ? nullptr
+                                     : reinterpret_cast<float*>(scratch + at.scales) + row0 * w.spans,
                        .corrections = reinterpret_cast<int32_t*>(scratch + at.corrections) + row0 * w.groups,
                        .row_scales = operands.has_int8_rows()
                                          ? reinterpret_cast<float*>(scratch + at.row_scales) + row0
                                          : nullptr,
-                       .factor = operands.input_factor()});
+                       .factor = operands.input_factor(),
+                       .zero = operands.input_zero()});
     };
     // A piece is one of the largest tiles, or what is left in smaller ones.
     const auto tile = [&](int64_t begin, int64_t end) {
@@ -174,11 +193,13 @@ struct Run {
     } else {
       context.pool.parallel_for(tiles, 1, tile);
     }
-    return {.rows = rows,
-            .floats = reinterpret_cast<const float*>(scratch + at.values),
-            .values = reinterpret_cast<const int8_t*>(scratch + at.values),
-            .scales = reinterpret_cast<const float*>(scratch + at.scales),
-            .corrections = reinterpret_cast<const int32_t*>(scratch + at.corrections)};
+    return {
+        .rows = rows,
+        .floats = reinterpret_cast<const float*>(scratch + at.values),
+        .values = reinterpret_cast<const int8_t*>(scratch + at.values),
+        .scales = operands.has_int8_rows() ? nullptr : reinterpret_cast<const float*>(scratch + at.scales),
+        .corrections = reinterpret_cast<const int32_t*>(scratch + at.corrections),
+        .has_lowest = operands.input_factor() > 0};
   }
 
   void normalize(const float* x, int64_t count, float* y) const {
@@ -226,15 +247,19 @@ struct Panels {
     const int64_t n0 = p * kPanelColumns;
     const float* scale = matrix.packed->column_scale();
     float bias[kPanelColumns];
+    int32_t int_bias[kPanelColumns];
+    const bool has_int_bias = matrix.bias && matrix.bias->dtype == DType::Int32;
+    const bool has_bias = matrix.bias && !has_int_bias;
     kernels.finish({.sums = sums,
                     .rows = activations.rows,
                     .columns = std::min(kPanelColumns, matrix.packed->columns() - n0),
                     .row_scale = row_scales,
                     .scale = scale ? scale + n0 : nullptr,
-                    .bias = matrix.bias ? padded_floats(*matrix.bias, n0, bias) : nullptr,
+                    .bias = has_bias ? padded_floats(*matrix.bias, n0, bias) : nullptr,
                     .residual = residual,
                     .y = y,
-                    .y_stride = y_stride});
+                    .y_stride = y_stride,
+                    .int_bias = has_int_bias ? padded_integers(*matrix.bias, n0, int_bias) : nullptr});
   }
 };
 

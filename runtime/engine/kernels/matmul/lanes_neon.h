@@ -26,6 +26,12 @@ inline V load(const float* p) {
 inline V load(const uint16_t* p) {
   return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
+inline V load(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  const int16x8_t words = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(words)));
+}
 inline void store(float* p, V v) {
   vst1q_f32(p, v);
 }

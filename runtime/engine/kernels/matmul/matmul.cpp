@@ -13,9 +13,9 @@ int64_t tile_size(int64_t largest, int64_t left) {
 int64_t panel_scratch_bytes(const WeightView& weights) {
   constexpr int64_t kLine = 64;
   if (weights.format == WeightFormat::Int8 || weights.format == WeightFormat::Int4) {
-    // Unpacked weights and group scales of the integer product, or one dequantized group of the float
+    // Unpacked weights, scales and zero points of the integer product, or one dequantized group of the float
     // product.
-    const int64_t integers = kPanelColumns * (weights.k_padded + weights.groups * 4);
+    const int64_t integers = kPanelColumns * (weights.k_padded + weights.groups * 8);
     const int64_t floats = kPanelColumns * kFloatSpan * 4;
     return (integers > floats ? integers : floats) + kLine;
   }

@@ -6,9 +6,11 @@
 //
 //   Float32, Float16   [k][16]
 //   Int8               [k/4][16][4], bytes w + 128; k padded to 64 with zeros
-//   Int4               per group: [group/32][4][16][4] bytes, then 16 scales where groups have them. The j-th
-//                      64 bytes of a run of 32 inputs hold q + 8 of inputs 4j + i in the low nibbles, of
-//                      inputs 16 + 4j + i in the high ones; k padded to 64 with zeros
+//   Int4               [k/32][4][16][4]. The j-th 64 bytes of a run of 32 inputs hold q + 8 of inputs 4j + i
+//                      in the low nibbles, of inputs 16 + 4j + i in the high ones; k padded to 64 with zeros
+//
+// Where groups of integers have scales or zero points, the inputs of each group are followed by 16 scales,
+// float16 or float32, and then by 16 zero points, int8.
 //
 // Four consecutive k per 32-bit lane are what VPDPBUSD, SDOT and TDPBUSD multiply at once.
 //
@@ -31,9 +33,10 @@ enum class GroupScale : uint8_t { None, Float16, Float32 };
 struct WeightView {
   WeightFormat format;
   GroupScale group_scale;
+  bool has_zeros;    // weights are (q - zero) * scale
   int64_t k;         // inputs, as the graph has them
   int64_t k_padded;  // as stored
-  int64_t group;     // inputs that share a scale of the weights: 32, 64 or 128; span where no group has one
+  int64_t group;     // inputs that share a scale or zero: 32, 64 or 128; span where no group has any
   int64_t groups;    // of the padded inputs
   int64_t span;      // inputs whose activations share a scale in a row, a multiple of group
   int64_t spans;     // the last may be shorter
@@ -44,18 +47,19 @@ struct WeightView {
 // Rows of activations as kernels read them, in tiles of tile_size() rows. Within a tile of r rows, elements
 // are interleaved: float32 [k][r]; int8 [k_padded/4][r][4], or [k_padded/64][16][64] for a matrix unit. int8
 // values carry one scale per row and span, [spans][r] per tile, and -128 times their sum per group of the
-// weights, [groups][r]. A tile that begins at some row begins at that row times the size of a row.
+// weights, [groups][r]. Without scales of spans the product is one of integers alone. A tile that begins at
+// some row begins at that row times the size of a row.
 struct ActivationView {
   int64_t rows;
   const float* floats;
   const int8_t* values;
   const float* scales;
   const int32_t* corrections;
+  bool has_lowest = false;  // values reach -128, not just -127
 };
 
 // One tile to be made from r rows, x_stride floats apart. Where there are row_scales, a whole row has the one
-// scale that goes there, [r], and the scales of spans are 1: the sums of integers stay integers, exact below
-// 2^24.
+// scale that goes there, [r], and spans have none.
 struct ActivationTile {
   const float* x;
   int64_t x_stride;
@@ -66,12 +70,14 @@ struct ActivationTile {
   float* scales;
   int32_t* corrections;
   float* row_scales = nullptr;
-  // With row_scales only: when positive, x * factor is rounded, within ±127, and the scale of a row is 1.
+  // With row_scales only: when positive, x * factor + zero is rounded, -128 … 127, and the scale of a row is
+  // 1.
   float factor = 0.0f;
+  float zero = 0.0f;
 };
 
 // sums[rows][32], rows rounded up to whole tiles, = activations times the panel's weights, without the scale
-// of a column.
+// of a column. Where spans have no scales, sums are int32.
 struct PanelProduct {
   const WeightView* weights;
   int64_t panel;
@@ -80,8 +86,8 @@ struct PanelProduct {
   void* scratch;  // panel_scratch_bytes()
 };
 
-// y[r][c] = sums[r][c] * row_scale[r] * scale[c] + bias[c] + residual[r][c] for c < columns; scale and bias
-// have 32 elements.
+// y[r][c] = sums[r][c] * row_scale[r] * scale[c] + bias[c] + residual[r][c] for c < columns; scale and biases
+// have 32 elements. Sums of integers (row_scale is set) are int32, and int_bias is added to them.
 struct PanelResult {
   const float* sums;
   int64_t rows;
@@ -92,12 +98,13 @@ struct PanelResult {
   const float* residual;   // or null; rows y_stride apart
   float* y;
   int64_t y_stride;
+  const int32_t* int_bias = nullptr;  // or null
 };
 
 // Every output adds its products in an order that depends on k alone, whatever is computed beside it.
-// Integers: per group an exact sum; with group scales, these sums times their scales one after another; per
-// span that times the activations' scale, the spans one after another. Floats: one sum per span, the spans'
-// one after another.
+// Integers: per group an exact sum of activation * (weight - zero); with group scales, these sums times their
+// scales one after another; per span that times the activations' scale, the spans one after another, or one
+// exact sum of all where spans have no scale. Floats: one sum per span, the spans' one after another.
 struct MatmulKernels {
   int64_t tile_rows;  // of the largest tile
   void (*arrange)(const ActivationTile&);

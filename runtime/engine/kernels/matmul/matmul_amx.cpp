@@ -48,13 +48,16 @@ void configure(int64_t step) {
 
 struct AmxTile {
   const WeightView* w;
-  const uint8_t* block[2];  // signed weights of the columns, from k = 0
-  const float* scales;      // of the groups, [groups][32], or null
-  const int8_t* x;          // of the rows, from k = 0
-  const float* x_scales;    // [spans][16]
-  float* sums;              // [16][32]
-  int64_t tile_bytes;       // from one tile of 16 rows to the next, of x
-  int64_t tile_scales;      // of x_scales
+  const uint8_t* block[2];       // signed weights of the columns, from k = 0
+  const float* scales;           // of the groups, [groups][32], or null
+  const float* zeros;            // the same
+  const int8_t* x;               // of the rows, from k = 0
+  const float* x_scales;         // [spans][16]; null: sums are integers
+  const int32_t* x_corrections;  // [groups][16]
+  float* sums;                   // [16][32]
+  int64_t tile_bytes;            // from one tile of 16 rows to the next, of x
+  int64_t tile_scales;           // of x_scales
+  int64_t tile_corrections;
   int64_t span0, span1;
 };
 
@@ -71,11 +74,34 @@ inline V product_row(const int32_t* products, int64_t reg, int64_t r) {
   return _mm512_cvtepi32_ps(_mm512_load_si512(products + reg * kTileSums + r * 16));
 }
 
+// Take the share of the zero points of a group and block, 16 columns, from its sums in a register.
+void subtract_zeros(const AmxTile& t, int64_t tile, int64_t g, int64_t b, int32_t* products) {
+  const V zeros = load(t.zeros + g * kPanelColumns + b * kBlockColumns);
+  const int32_t* corrections = t.x_corrections + tile * t.tile_corrections + g * kTileRows;
+  for (int64_t r = 0; r < kTileRows; ++r) {
+    const VI share = round_to_int(mul(zeros, splat(static_cast<float>(corrections[r] / 128))));
+    int32_t* row = products + r * 16;
+    _mm512_store_si512(row, _mm512_add_epi32(_mm512_load_si512(row), share));
+  }
+}
+
 // ---- One group a span: 32 rows by 32 columns at once, so that every tile that is loaded is used twice.
 
 // Add the integer sums of a span, registers [rows' tile][block].
 template <int Tiles, bool Scaled>
-inline void add_square(const AmxTile& t, int64_t s, const int32_t* products) {
+inline void add_square(const AmxTile& t, int64_t s, int32_t* products) {
+  if (t.zeros) {
+    for (int64_t i = 0; i < 2 * Tiles; ++i) subtract_zeros(t, i / 2, s, i % 2, products + i * kTileSums);
+  }
+  if (!Scaled && t.x_scales == nullptr) {
+    for (int64_t i = 0; i < 2 * Tiles; ++i) {
+      float* sums = t.sums + i / 2 * kTileRows * kPanelColumns + i % 2 * kBlockColumns;
+      for (int64_t r = 0; r < kTileRows; ++r) {
+        add_integers(_mm512_load_si512(products + i * kTileSums + r * 16), sums + r * kPanelColumns);
+      }
+    }
+    return;
+  }
   V factor[2] = {};
   if (Scaled) {
     factor[0] = _mm512_loadu_ps(t.scales + s * kPanelColumns);
@@ -139,10 +165,13 @@ void amx_square(const AmxTile& t) {
 // floats of a span stay in vector registers.
 
 // Add the integer sums of a span's groups.
-inline void add_groups(const AmxTile& t, int64_t b, int64_t s, const int32_t* products) {
+inline void add_groups(const AmxTile& t, int64_t b, int64_t s, int32_t* products) {
   const WeightView& w = *t.w;
   const int64_t first = s * (kGroupedSpan / w.group);
   const int64_t count = least(kGroupedSpan / w.group, w.groups - first);
+  if (t.zeros) {
+    for (int64_t i = 0; i < count; ++i) subtract_zeros(t, 0, first + i, b, products + i * kTileSums);
+  }
   V factor[kRegisters];
   for (int64_t i = 0; i < kRegisters; ++i) {
     factor[i] =
@@ -190,14 +219,17 @@ void amx_groups(const AmxTile& t, int64_t b) {
 }
 
 // Tiles always have 16 rows in memory; missing ones are zero. The int8 values of 64 inputs stand together.
-// Signed weights need no corrections.
+// Signed weights need no corrections, but zero points do.
 void arrange_tiles(const ActivationTile& t) {
+  const bool has_zeros = t.weights->has_zeros;
   if (t.rows < kTileRows) {
     __builtin_memset(t.values, 0, static_cast<size_t>(kTileRows * t.weights->k_padded));
-    for (int64_t i = 0; i < t.weights->spans * kTileRows; ++i) t.scales[i] = 0.0f;
+    for (int64_t i = 0; t.scales && i < t.weights->spans * kTileRows; ++i) t.scales[i] = 0.0f;
+    for (int64_t i = 0; has_zeros && i < t.weights->groups * kTileRows; ++i) t.corrections[i] = 0;
   }
   for (int64_t r = 0; r < t.rows; ++r) {
     quantize_row(t, r, kTileRows, [&](int64_t begin, int64_t padded, const int8_t* row) {
+      if (has_zeros) correct_row(t, r, kTileRows, begin, padded, row);
       for (int64_t i = 0; i < padded; i += 64) {
         __builtin_memcpy(t.values + (begin + i) / 64 * kTileBytes + r * 64, row + i, 64);
       }
@@ -205,26 +237,12 @@ void arrange_tiles(const ActivationTile& t) {
   }
 }
 
-// A panel as signed bytes, and its group scales.
-IntPanel signed_panel(const PanelProduct& product) {
-  const WeightView& w = *product.weights;
-  auto* bytes = static_cast<uint8_t*>(product.scratch);
-  auto* scales = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
-  if (w.format == WeightFormat::Int4) {
-    unpack_int4(w, product.panel, _mm512_set1_epi8(-8), bytes, scales);
-  } else {
-    const uint8_t* from = w.blocks + 2 * product.panel * w.block_bytes;
-    for (int64_t i = 0; i < 2 * w.block_bytes; i += 64) {
-      store_bytes(bytes + i, _mm512_xor_si512(load_bytes(from + i), _mm512_set1_epi8(-128)));
-    }
-  }
-  return {{bytes, bytes + kBlockColumns * w.k_padded}, scale_bytes(w) ? scales : nullptr};
-}
-
 void amx_panel(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const ActivationView& a = *product.activations;
-  const IntPanel panel = signed_panel(product);
+  // As signed bytes.
+  const VI shift = _mm512_set1_epi8(w.format == WeightFormat::Int4 ? -8 : -128);
+  const IntPanel panel = unpack(product, shift, 0.0f);
   const int64_t tiles = (a.rows + kTileRows - 1) / kTileRows;
   // sums has room for whole tiles.
   for (int64_t i = 0; i < tiles * kTileRows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
@@ -243,11 +261,14 @@ void amx_panel(const PanelProduct& product) {
       const AmxTile tile{.w = &w,
                          .block = {panel.block[0], panel.block[1]},
                          .scales = panel.scales,
+                         .zeros = panel.zeros,
                          .x = a.values + i * kTileRows * w.k_padded,
-                         .x_scales = a.scales + i * w.spans * kTileRows,
+                         .x_scales = a.scales ? a.scales + i * w.spans * kTileRows : nullptr,
+                         .x_corrections = a.corrections + i * w.groups * kTileRows,
                          .sums = product.sums + i * kTileRows * kPanelColumns,
                          .tile_bytes = kTileRows * w.k_padded,
                          .tile_scales = w.spans * kTileRows,
+                         .tile_corrections = w.groups * kTileRows,
                          .span0 = s,
                          .span1 = least(s + step, w.spans)};
       for (int64_t line = 0; line < share && next < next_end; line += 64, next += 64) {

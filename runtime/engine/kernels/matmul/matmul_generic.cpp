@@ -16,6 +16,7 @@ constexpr int64_t kLanes = 4;
 constexpr int kRows = 4;
 constexpr int kBlocks = 1;
 constexpr bool kDot8KeepsOffset = true;
+constexpr bool kDot8IsWide = true;
 
 inline V splat(float f) {
   return V{f, f, f, f};
@@ -30,6 +31,10 @@ inline V load(const float* p) {
 }
 inline V load(const uint16_t* p) {
   return V{half_to_float(p[0]), half_to_float(p[1]), half_to_float(p[2]), half_to_float(p[3])};
+}
+inline V load(const int8_t* p) {
+  return V{static_cast<float>(p[0]), static_cast<float>(p[1]), static_cast<float>(p[2]),
+           static_cast<float>(p[3])};
 }
 inline void store(float* p, V v) {
   std::memcpy(p, &v, sizeof(v));
@@ -79,11 +84,11 @@ inline VI add_int(VI a, VI b) {
 inline VI add_bytes(VI a, VI b) {
   return reinterpret_cast<VI>(reinterpret_cast<Bytes>(a) + reinterpret_cast<Bytes>(b));
 }
-// Values are within ±127, or not finite.
+// Values are within 2^24, or not finite.
 inline VI round_to_int(V v) {
   VI out;
   for (int64_t i = 0; i < kLanes; ++i) {
-    out[i] = std::fabs(v[i]) <= 128.0f ? static_cast<int32_t>(std::nearbyint(v[i])) : 0;
+    out[i] = std::fabs(v[i]) <= 16777216.0f ? static_cast<int32_t>(std::nearbyint(v[i])) : 0;
   }
   return out;
 }
@@ -111,6 +116,9 @@ inline VI dot8(VI sum, VI weights, int32_t activations) {
            splat_int(static_cast<int8_t>(static_cast<uint32_t>(activations) >> (8 * i)));
   }
   return sum;
+}
+inline VI dot8_wide(VI sum, VI weights, int32_t activations) {
+  return dot8(sum, weights, activations);
 }
 inline VI dot4(VI sum, VI weights, int32_t activations) {
   return dot8(sum, weights, activations);

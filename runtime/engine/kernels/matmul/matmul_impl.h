@@ -2,16 +2,17 @@
 // defines, in an unnamed namespace:
 //
 // - V, VI: vectors of kLanes floats, of kLanes int32 (which also hold 4 * kLanes bytes).
-// - Floats: zero(), splat(float), load(const float*), load(const uint16_t*) for float16, store(float*, V),
-//   store_part(float*, V, count), fma(a, b, c) = a * b + c, mul(a, b), add(a, b), absolute(V), reduce_max(V),
-//   and maximum(a, b), which returns b where a is NaN.
+// - Floats: zero(), splat(float), load(const float*), load(const uint16_t*) for float16, load(const int8_t*)
+//   for integers, store(float*, V), store_part(float*, V, count), fma(a, b, c) = a * b + c, mul(a, b), add(a,
+//   b), absolute(V), reduce_max(V), and maximum(a, b), which returns b where a is NaN.
 // - Integers: load_bytes(const uint8_t*), store_bytes(uint8_t*, VI), splat_int(int32), add_int(a, b),
 //   add_bytes(a, b), to_float(VI), round_to_int(V) to nearest even, sum_int(VI), store_int8(int8_t*, VI) with
 //   saturation, low_nibbles(VI) and high_nibbles(VI) of each byte, and bytes_to_float(VI, i): byte i (0 to 3)
 //   of each 32-bit lane, unsigned.
 // - dot8(VI sum, VI weights, int32 activations): sum plus, per lane, the dot product of 4 activations (int8)
 //   with 4 weights that are stored + 128. When kDot8KeepsOffset, the result still has 128 times the sum of
-//   the activations in it. dot4 is the same for weights of 0 to 15, taken as they are.
+//   the activations in it. dot4 is the same for weights of 0 to 15, taken as they are. Activations are within
+//   ±127, with dot8_wide within -128 … 127; kDot8IsWide when the two are the same.
 // - prefetch(const void*).
 // - kRows, kBlocks: the largest tile of the products, in rows (at least 4) and blocks of 16 columns (1 or 2).
 //
@@ -82,16 +83,16 @@ void round_span(const float* x, int64_t count, int64_t padded, float factor, int
   for (; i < padded; i += kLanes) store_int8(q + i, splat_int(0));
 }
 
-// The same, where the products may be beyond ±127.
-void round_span_clamped(const float* x, int64_t count, int64_t padded, float factor, int8_t* q) {
+// x * factor + offset, which may be beyond int8, as integers within -128 … 127.
+void round_span_within(const float* x, int64_t count, int64_t padded, float factor, float offset, int8_t* q) {
   alignas(64) float part[kSpan];
-  const V minus = splat(-1.0f), least_value = splat(-127.0f);
-  for (int64_t i = 0; i < padded; ++i) part[i] = i < count ? x[i] * factor : 0.0f;
+  const V minus = splat(-1.0f), lowest = splat(-128.0f), highest = splat(-127.0f);
+  for (int64_t i = 0; i < padded; ++i) part[i] = i < count ? x[i] : 0.0f;
   for (int64_t i = 0; i < padded; i += kLanes) {
-    const V above = maximum(load(part + i), least_value);
-    store(part + i, mul(maximum(mul(above, minus), least_value), minus));
+    const V above = maximum(add(mul(load(part + i), splat(factor)), splat(offset)), lowest);
+    store(part + i, mul(maximum(mul(above, minus), highest), minus));
   }
-  round_span(part, padded, padded, 1.0f, q);
+  round_span(part, count, padded, 1.0f, q);
 }
 
 // What makes the largest magnitude 127.
@@ -105,43 +106,45 @@ void quantize_row(const ActivationTile& t, int64_t r, int64_t tile_rows, const U
   alignas(64) int8_t row[kSpan];
   const WeightView& w = *t.weights;
   const float* x = t.x + r * t.x_stride;
-  float row_factor = t.factor;
+  float row_factor = 0.0f;
   if (t.row_scales) {
     const Magnitude m = magnitude(x, w.k);
-    if (t.factor == 0.0f) row_factor = factor_of(m.top);
+    row_factor = factor_of(m.top);
     t.row_scales[r] = (t.factor > 0.0f ? 1.0f : m.top / 127.0f) + m.poison;
   }
   for (int64_t s = 0; s < w.spans; ++s) {
     const int64_t begin = s * w.span;
     const int64_t padded = least(w.span, w.k_padded - begin);
     const int64_t count = least(w.k - begin, padded);
-    float& scale = t.scales[s * tile_rows + r];
-    if (t.row_scales) {
-      scale = 1.0f;
-      if (t.factor > 0.0f) {
-        round_span_clamped(x + begin, count, padded, row_factor, row);
-      } else {
-        round_span(x + begin, count, padded, row_factor, row);
-      }
+    if (t.factor > 0.0f) {
+      round_span_within(x + begin, count, padded, t.factor, t.zero, row);
+    } else if (t.row_scales) {
+      round_span(x + begin, count, padded, row_factor, row);
     } else {
       const Magnitude m = magnitude(x + begin, count);
-      scale = m.top / 127.0f + m.poison;
+      t.scales[s * tile_rows + r] = m.top / 127.0f + m.poison;
       round_span(x + begin, count, padded, factor_of(m.top), row);
     }
     use(begin, padded, row);
   }
 }
 
+// -128 times the sums of a row's values, per group of the weights.
+void correct_row(const ActivationTile& t, int64_t r, int64_t tile_rows, int64_t begin, int64_t padded,
+                 const int8_t* row) {
+  const int64_t group = t.weights->group;
+  for (int64_t i = 0; i < padded; i += group) {
+    int32_t sum = 0;
+    const int64_t end = least(i + group, padded);
+    for (int64_t j = i; j < end; ++j) sum += row[j];
+    t.corrections[(begin + i) / group * tile_rows + r] = -128 * sum;
+  }
+}
+
 void arrange_ints(const ActivationTile& t) {
-  const WeightView& w = *t.weights;
   for (int64_t r = 0; r < t.rows; ++r) {
     quantize_row(t, r, t.rows, [&](int64_t begin, int64_t padded, const int8_t* row) {
-      for (int64_t i = 0; i < padded; i += w.group) {
-        int32_t sum = 0;
-        const int64_t end = least(i + w.group, padded);
-        for (int64_t j = i; j < end; ++j) sum += row[j];
-        t.corrections[(begin + i) / w.group * t.rows + r] = -128 * sum;
-      }
+      correct_row(t, r, t.rows, begin, padded, row);
       int8_t* to = t.values + (begin * t.rows + r * 4);
       for (int64_t i = 0; i < padded; i += 4) __builtin_memcpy(to + i * t.rows, row + i, 4);
     });
@@ -174,43 +177,32 @@ inline int64_t scale_bytes(const WeightView& w) {
   return w.group_scale == GroupScale::None ? 0 : w.group_scale == GroupScale::Float16 ? 32 : 64;
 }
 
-// One row times one block of int8 weights.
-void row_block_int8(const WeightView& w, const uint8_t* p, const ActivationView& a, float* sums) {
-  V total[kBlockVectors];
-  for (V& v : total) v = zero();
-  const int8_t* x = a.values;
-  for (int64_t s = 0; s < w.spans; ++s) {
-    const int64_t size = least(w.span, w.k_padded - s * w.span);
-    // Two chains per vector hide the latency of the dot product.
-    VI even[kBlockVectors], odd[kBlockVectors];
-#pragma GCC unroll 8
-    for (int64_t v = 0; v < kBlockVectors; ++v) {
-      even[v] = splat_int(kDot8KeepsOffset ? a.corrections[s] : 0);
-      odd[v] = splat_int(0);
-    }
-    for (int64_t i = 0; i < size; i += 8, p += 128, x += 8) {
-      prefetch(p + kPrefetchBytes);
-      prefetch(p + kPrefetchBytes + 64);
-#pragma GCC unroll 8
-      for (int64_t v = 0; v < kBlockVectors; ++v) {
-        even[v] = dot8(even[v], load_bytes(p + v * kLanes * 4), four_bytes(x));
-        odd[v] = dot8(odd[v], load_bytes(p + 64 + v * kLanes * 4), four_bytes(x + 4));
-      }
-    }
-    const V scale = splat(a.scales[s]);
-#pragma GCC unroll 8
-    for (int64_t v = 0; v < kBlockVectors; ++v) {
-      total[v] = fma(to_float(add_int(even[v], odd[v])), scale, total[v]);
-    }
-  }
-#pragma GCC unroll 8
-  for (int64_t v = 0; v < kBlockVectors; ++v) store(sums + v * kLanes, total[v]);
+inline int64_t trailer_bytes(const WeightView& w) {
+  return scale_bytes(w) + (w.has_zeros ? kBlockColumns : 0);
 }
 
-// The same for int4 weights.
-void row_block_int4(const WeightView& w, const uint8_t* p, const ActivationView& a, float* sums) {
+// Zero points, which follow `skip` bytes of scales at p.
+inline V group_zeros(const uint8_t* p, int64_t skip, int64_t vector) {
+  return load(reinterpret_cast<const int8_t*>(p + skip) + vector * kLanes);
+}
+
+template <bool Wide>
+inline VI dot8_of(VI sum, VI weights, int32_t activations) {
+  return Wide ? dot8_wide(sum, weights, activations) : dot8(sum, weights, activations);
+}
+
+// One row times one block of weights. `multiply` walks over the inputs of a group and gives their integer
+// sums, without zero points.
+template <bool Zeros, bool Integers, class Multiply>
+inline void row_block(const WeightView& w, const uint8_t* p, const ActivationView& a, float* sums,
+                      const Multiply& multiply) {
   V total[kBlockVectors];
-  for (V& v : total) v = zero();
+  VI integers[kBlockVectors];
+#pragma GCC unroll 8
+  for (int64_t v = 0; v < kBlockVectors; ++v) {
+    total[v] = zero();
+    integers[v] = splat_int(0);
+  }
   const int8_t* x = a.values;
   const int32_t* corrections = a.corrections;
   const int64_t skip = scale_bytes(w);
@@ -220,88 +212,169 @@ void row_block_int4(const WeightView& w, const uint8_t* p, const ActivationView&
     for (V& v : span) v = zero();
     for (int64_t g = 0; g < end; g += w.group, ++corrections) {
       const int64_t size = least(w.group, end - g);
-      VI low[kBlockVectors], high[kBlockVectors];
+      VI group[kBlockVectors];
+      multiply(size, *corrections, p, x, group);
+      if (Integers) {
 #pragma GCC unroll 8
-      for (int64_t v = 0; v < kBlockVectors; ++v) {
-        low[v] = splat_int(*corrections / 16);  // -8 times the sum
-        high[v] = splat_int(0);
-      }
-      for (int64_t i = 0; i < size; i += 32, p += 256, x += 32) {
-#pragma GCC unroll 4
-        for (int64_t j = 0; j < 4; ++j) {
-          prefetch(p + kPrefetchBytes + j * 64);
-#pragma GCC unroll 8
-          for (int64_t v = 0; v < kBlockVectors; ++v) {
-            const VI bytes = load_bytes(p + j * 64 + v * kLanes * 4);
-            low[v] = dot4(low[v], low_nibbles(bytes), four_bytes(x + 4 * j));
-            high[v] = dot4(high[v], high_nibbles(bytes), four_bytes(x + 16 + 4 * j));
-          }
-        }
+        for (int64_t v = 0; v < kBlockVectors; ++v) integers[v] = add_int(integers[v], group[v]);
+        continue;
       }
       if (skip) prefetch(p + kPrefetchBytes);
+      const V minus_sum = Zeros ? splat(static_cast<float>(*corrections / 128)) : zero();
 #pragma GCC unroll 8
       for (int64_t v = 0; v < kBlockVectors; ++v) {
-        const V sum = to_float(add_int(low[v], high[v]));
-        span[v] = skip ? fma(sum, group_scales(w, p, v), span[v]) : sum;
+        V sum = to_float(group[v]);
+        if (Zeros) sum = fma(group_zeros(p, skip, v), minus_sum, sum);  // whole numbers below 2^24
+        span[v] = skip ? fma(sum, group_scales(w, p, v), span[v]) : add(sum, span[v]);
       }
-      p += skip;
+      p += skip + (Zeros ? kBlockColumns : 0);
     }
+    if (Integers) continue;
     const V scale = splat(a.scales[s]);
 #pragma GCC unroll 8
     for (int64_t v = 0; v < kBlockVectors; ++v) total[v] = fma(span[v], scale, total[v]);
   }
 #pragma GCC unroll 8
-  for (int64_t v = 0; v < kBlockVectors; ++v) store(sums + v * kLanes, total[v]);
-}
-
-// Both blocks of an int4 panel as bytes, [block][k_padded/4][16][4], and their group scales, [groups][32],
-// for products that use them many times. `shift` is added to what is stored, q + 8, in each byte.
-void unpack_int4(const WeightView& w, int64_t panel, VI shift, uint8_t* bytes, float* scales) {
-  const int64_t skip = scale_bytes(w);
-  for (int64_t b = 0; b < 2; ++b) {
-    const uint8_t* p = w.blocks + (2 * panel + b) * w.block_bytes;
-    uint8_t* to = bytes + b * kBlockColumns * w.k_padded;
-    for (int64_t g = 0; g < w.groups; ++g) {
-      const int64_t size = least(w.group, w.k_padded - g * w.group);
-      for (int64_t i = 0; i < size; i += 32, p += 256, to += 512) {
-        for (int64_t v = 0; v < 4 * kBlockVectors; ++v) {
-          const VI pairs = load_bytes(p + v * kLanes * 4);
-          store_bytes(to + v * kLanes * 4, add_bytes(low_nibbles(pairs), shift));
-          store_bytes(to + 256 + v * kLanes * 4, add_bytes(high_nibbles(pairs), shift));
-        }
-      }
-      for (int64_t v = 0; skip && v < kBlockVectors; ++v) {
-        store(scales + g * kPanelColumns + b * kBlockColumns + v * kLanes, group_scales(w, p, v));
-      }
-      p += skip;
+  for (int64_t v = 0; v < kBlockVectors; ++v) {
+    if (Integers) {
+      store_bytes(reinterpret_cast<uint8_t*>(sums + v * kLanes), integers[v]);
+    } else {
+      store(sums + v * kLanes, total[v]);
     }
   }
 }
 
-// An int8 panel in memory, as it is stored or as unpack_int4 made it.
+template <bool Zeros, bool Integers, bool Wide>
+void row_block_int8(const WeightView& w, const uint8_t* block, const ActivationView& a, float* sums) {
+  row_block<Zeros, Integers>(
+      w, block, a, sums,
+      [](int64_t size, int32_t correction, const uint8_t*& p, const int8_t*& x, VI* group)
+          __attribute__((always_inline)) {
+            // Two chains per vector hide the latency of the dot product.
+            VI even[kBlockVectors], odd[kBlockVectors];
+#pragma GCC unroll 8
+            for (int64_t v = 0; v < kBlockVectors; ++v) {
+              even[v] = splat_int(kDot8KeepsOffset ? correction : 0);
+              odd[v] = splat_int(0);
+            }
+            for (int64_t i = 0; i < size; i += 8, p += 128, x += 8) {
+              prefetch(p + kPrefetchBytes);
+              prefetch(p + kPrefetchBytes + 64);
+#pragma GCC unroll 8
+              for (int64_t v = 0; v < kBlockVectors; ++v) {
+                even[v] = dot8_of<Wide>(even[v], load_bytes(p + v * kLanes * 4), four_bytes(x));
+                odd[v] = dot8_of<Wide>(odd[v], load_bytes(p + 64 + v * kLanes * 4), four_bytes(x + 4));
+              }
+            }
+#pragma GCC unroll 8
+            for (int64_t v = 0; v < kBlockVectors; ++v) group[v] = add_int(even[v], odd[v]);
+          });
+}
+
+template <bool Zeros>
+void row_block_int4(const WeightView& w, const uint8_t* block, const ActivationView& a, float* sums) {
+  row_block<Zeros, false>(w, block, a, sums,
+                          [](int64_t size, int32_t correction, const uint8_t*& p, const int8_t*& x,
+                             VI* group) __attribute__((always_inline)) {
+                            VI low[kBlockVectors], high[kBlockVectors];
+#pragma GCC unroll 8
+                            for (int64_t v = 0; v < kBlockVectors; ++v) {
+                              low[v] = splat_int(correction / 16);  // -8 times the sum
+                              high[v] = splat_int(0);
+                            }
+                            for (int64_t i = 0; i < size; i += 32, p += 256, x += 32) {
+#pragma GCC unroll 4
+                              for (int64_t j = 0; j < 4; ++j) {
+                                prefetch(p + kPrefetchBytes + j * 64);
+#pragma GCC unroll 8
+                                for (int64_t v = 0; v < kBlockVectors; ++v) {
+                                  const VI bytes = load_bytes(p + j * 64 + v * kLanes * 4);
+                                  low[v] = dot4(low[v], low_nibbles(bytes), four_bytes(x + 4 * j));
+                                  high[v] = dot4(high[v], high_nibbles(bytes), four_bytes(x + 16 + 4 * j));
+                                }
+                              }
+                            }
+#pragma GCC unroll 8
+                            for (int64_t v = 0; v < kBlockVectors; ++v) group[v] = add_int(low[v], high[v]);
+                          });
+}
+
+using RowBlock = void (*)(const WeightView&, const uint8_t*, const ActivationView&, float*);
+
+RowBlock row_block_of(const WeightView& w, const ActivationView& a) {
+  if (w.format == WeightFormat::Int4) return w.has_zeros ? row_block_int4<true> : row_block_int4<false>;
+  if (a.scales == nullptr) {
+    return a.has_lowest && !kDot8IsWide ? row_block_int8<false, true, true>
+                                        : row_block_int8<false, true, false>;
+  }
+  return w.has_zeros ? row_block_int8<true, false, false> : row_block_int8<false, false, false>;
+}
+
+// An int8 panel, [block][k_padded/4][16][4], with the scales and zero points of its groups.
 struct IntPanel {
   const uint8_t* block[2];
   const float* scales;  // [groups][32] or null
+  const float* zeros;   // the same, plus the `offset` of unpack()
 };
 
-IntPanel int_panel_of(const PanelProduct& product) {
+// Both blocks of a panel as bytes, for products that use them many times, in scratch memory. `shift` is added
+// in each byte: to q + 8 of int4, q + 128 of int8.
+IntPanel unpack(const PanelProduct& product, VI shift, float offset) {
   const WeightView& w = *product.weights;
-  if (w.format == WeightFormat::Int8) {
-    const uint8_t* first = w.blocks + 2 * product.panel * w.block_bytes;
-    return {{first, first + w.block_bytes}, nullptr};
-  }
   auto* bytes = static_cast<uint8_t*>(product.scratch);
   auto* scales = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
-  unpack_int4(w, product.panel, splat_int(0x78787878), bytes, scales);  // as int8 is stored, q + 128
-  return {{bytes, bytes + kBlockColumns * w.k_padded}, scale_bytes(w) ? scales : nullptr};
+  float* zeros = scales + w.groups * kPanelColumns;
+  const int64_t skip = scale_bytes(w);
+  for (int64_t b = 0; b < 2; ++b) {
+    const uint8_t* p = w.blocks + (2 * product.panel + b) * w.block_bytes;
+    uint8_t* to = bytes + b * kBlockColumns * w.k_padded;
+    for (int64_t g = 0; g < w.groups; ++g) {
+      const int64_t size = least(w.group, w.k_padded - g * w.group);
+      if (w.format == WeightFormat::Int8) {
+        for (int64_t i = 0; i < size * kBlockColumns; i += kLanes * 4) {
+          store_bytes(to + i, add_bytes(load_bytes(p + i), shift));
+        }
+        p += size * kBlockColumns;
+        to += size * kBlockColumns;
+      } else {
+        for (int64_t i = 0; i < size; i += 32, p += 256, to += 512) {
+          for (int64_t v = 0; v < 4 * kBlockVectors; ++v) {
+            const VI pairs = load_bytes(p + v * kLanes * 4);
+            store_bytes(to + v * kLanes * 4, add_bytes(low_nibbles(pairs), shift));
+            store_bytes(to + 256 + v * kLanes * 4, add_bytes(high_nibbles(pairs), shift));
+          }
+        }
+      }
+      for (int64_t v = 0; v < kBlockVectors; ++v) {
+        const int64_t at = g * kPanelColumns + b * kBlockColumns + v * kLanes;
+        if (skip) store(scales + at, group_scales(w, p, v));
+        if (w.has_zeros) store(zeros + at, add(group_zeros(p, skip, v), splat(offset)));
+      }
+      p += trailer_bytes(w);
+    }
+  }
+  return {
+      {bytes, bytes + kBlockColumns * w.k_padded}, skip ? scales : nullptr, w.has_zeros ? zeros : nullptr};
+}
+
+// As int8 is stored, q + 128: in place where nothing is between the groups.
+IntPanel int_panel_of(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  if (w.format == WeightFormat::Int8 && trailer_bytes(w) == 0) {
+    const uint8_t* first = w.blocks + 2 * product.panel * w.block_bytes;
+    return {{first, first + w.block_bytes}, nullptr, nullptr};
+  }
+  return unpack(product, splat_int(w.format == WeightFormat::Int8 ? 0 : 0x78787878),
+                kDot8KeepsOffset ? 128.0f : 0.0f);
 }
 
 struct IntTile {
   const WeightView* w;
   const uint8_t* block[2];       // of the columns of this tile, from k = 0
   const float* scales;           // of the first column, [groups][32], or null
+  const float* zeros;            // the same, plus 128 where dot8 keeps that offset
   const int8_t* x;               // of the tile's rows, from k = 0
-  const float* x_scales;         // [spans][R]
+  const float* x_scales;         // [spans][R]; null: sums are integers
   const int32_t* x_corrections;  // [groups][R]
   float* sums;                   // [R][32]
   int64_t span0, span1;
@@ -318,7 +391,20 @@ inline void end_group(V value, V factor, V scale, bool is_first, bool is_last, f
   store(sum, fma(value, scale, load(sum)));
 }
 
-template <int R, bool Scaled>
+// Integers join integers.
+inline void add_integers(VI value, float* sum) {
+  auto* to = reinterpret_cast<uint8_t*>(sum);
+  store_bytes(to, add_int(load_bytes(to), value));
+}
+
+// What the zero points of vector v take from a group's sums of a row: (zero + offset) times minus the sum of
+// its activations, a whole number below 2^24.
+inline VI zero_sums(const IntTile& t, int64_t g, int64_t v, int32_t correction) {
+  return round_to_int(
+      mul(load(t.zeros + g * kPanelColumns + v * kLanes), splat(static_cast<float>(correction / 128))));
+}
+
+template <int R, bool Scaled, bool Wide>
 void int_tile(const IntTile& t) {
   constexpr int64_t kVectors = kBlocks * kBlockVectors;
   const WeightView& w = *t.w;
@@ -332,11 +418,19 @@ void int_tile(const IntTile& t) {
       for (int64_t b = 0; b < kBlocks; ++b) p[b] = t.block[b] + begin * kBlockColumns;
       const int8_t* x = t.x + begin * R;
       VI acc[R][kVectors];
+      if (t.zeros) {
 #pragma GCC unroll 12
-      for (int r = 0; r < R; ++r) {
-        const VI start = splat_int(kDot8KeepsOffset ? t.x_corrections[g * R + r] : 0);
+        for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-        for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = start;
+          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = zero_sums(t, g, v, t.x_corrections[g * R + r]);
+        }
+      } else {
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) {
+          const VI start = splat_int(kDot8KeepsOffset ? t.x_corrections[g * R + r] : 0);
+#pragma GCC unroll 8
+          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = start;
+        }
       }
       for (int64_t i = 0; i < size; i += 4, x += 4 * R) {
         VI weights[kVectors];
@@ -349,8 +443,17 @@ void int_tile(const IntTile& t) {
         for (int r = 0; r < R; ++r) {
           const int32_t four = four_bytes(x + 4 * r);
 #pragma GCC unroll 8
-          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = dot8(acc[r][v], weights[v], four);
+          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = dot8_of<Wide>(acc[r][v], weights[v], four);
         }
+      }
+      if (!Scaled && t.x_scales == nullptr) {
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+          for (int64_t v = 0; v < kVectors; ++v)
+            add_integers(acc[r][v], t.sums + r * kPanelColumns + v * kLanes);
+        }
+        continue;
       }
       V factor[kVectors];
       if (Scaled) {
@@ -372,39 +475,37 @@ void int_tile(const IntTile& t) {
   }
 }
 
-template <int R>
+template <int R, bool Wide>
 void int_tile_with_rows(const IntTile& t) {
-  if (t.scales) {
-    int_tile<R, true>(t);
+  if (!Wide && t.scales) {
+    int_tile<R, true, false>(t);
   } else {
-    int_tile<R, false>(t);
+    int_tile<R, false, Wide>(t);
   }
 }
 
 // Tiles of the sizes that tile_size() gives.
+template <bool Wide>
 void int_tile_of(int64_t rows, const IntTile& t) {
-  if (rows == kRows) return int_tile_with_rows<kRows>(t);
+  if (rows == kRows) return int_tile_with_rows<kRows, Wide>(t);
   if constexpr (kRows > 8) {
-    if (rows == 8) return int_tile_with_rows<8>(t);
+    if (rows == 8) return int_tile_with_rows<8, Wide>(t);
   }
-  if (rows == 4) return int_tile_with_rows<4>(t);
-  if (rows == 2) return int_tile_with_rows<2>(t);
-  int_tile_with_rows<1>(t);
+  if (rows == 4) return int_tile_with_rows<4, Wide>(t);
+  if (rows == 2) return int_tile_with_rows<2, Wide>(t);
+  int_tile_with_rows<1, Wide>(t);
 }
 
-// Of any function that multiplies the tiles of more than one row.
-template <void (*tile_of)(int64_t rows, const IntTile&)>
+// Of any functions that multiply the tiles of more than one row, and such tiles with activations of -128.
+using TileProduct = void (*)(int64_t rows, const IntTile&);
+template <TileProduct tile_of, TileProduct wide_tile_of>
 void int_panel_with(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const ActivationView& a = *product.activations;
   if (a.rows == 1) {
+    const RowBlock multiply = row_block_of(w, a);
     for (int64_t b = 0; b < 2; ++b) {
-      const uint8_t* p = w.blocks + (2 * product.panel + b) * w.block_bytes;
-      if (w.format == WeightFormat::Int8) {
-        row_block_int8(w, p, a, product.sums + b * kBlockColumns);
-      } else {
-        row_block_int4(w, p, a, product.sums + b * kBlockColumns);
-      }
+      multiply(w, w.blocks + (2 * product.panel + b) * w.block_bytes, a, product.sums + b * kBlockColumns);
     }
     return;
   }
@@ -419,20 +520,21 @@ void int_panel_with(const PanelProduct& product) {
         const IntTile tile{.w = &w,
                            .block = {panel.block[c], panel.block[1]},
                            .scales = panel.scales ? panel.scales + c * kBlockColumns : nullptr,
+                           .zeros = panel.zeros ? panel.zeros + c * kBlockColumns : nullptr,
                            .x = a.values + r * w.k_padded,
-                           .x_scales = a.scales + r * w.spans,
+                           .x_scales = a.scales ? a.scales + r * w.spans : nullptr,
                            .x_corrections = a.corrections + r * w.groups,
                            .sums = product.sums + r * kPanelColumns + c * kBlockColumns,
                            .span0 = s,
                            .span1 = least(s + step, w.spans)};
-        tile_of(rows, tile);
+        a.has_lowest ? wide_tile_of(rows, tile) : tile_of(rows, tile);
       }
     }
   }
 }
 
 void int_panel(const PanelProduct& product) {
-  int_panel_with<int_tile_of>(product);
+  int_panel_with<int_tile_of<false>, int_tile_of<!kDot8IsWide>>(product);
 }
 
 // ---- Float products.
@@ -517,42 +619,38 @@ void float_panel_of(const PanelProduct& product) {
   }
 }
 
-// `size` inputs of one block of integer weights as floats [size][16], with their groups' scales where there
-// are.
+// `size` inputs of one block of integer weights, whole groups, as floats [size][16], with the scales and zero
+// points of groups.
 const uint8_t* dequantize(const WeightView& w, const uint8_t* p, int64_t size, float* to) {
-  if (w.format == WeightFormat::Int8) {
-    const V offset = splat(-128.0f);
-    for (int64_t i = 0; i < size; i += 4, p += 64, to += 4 * kBlockColumns) {
-      for (int64_t v = 0; v < kBlockVectors; ++v) {
-        const VI bytes = load_bytes(p + v * kLanes * 4);
-        for (int j = 0; j < 4; ++j) {
-          store(to + j * kBlockColumns + v * kLanes, add(bytes_to_float(bytes, j), offset));
-        }
-      }
-    }
-    return p;
-  }
   const int64_t skip = scale_bytes(w);
-  const V offset = splat(-8.0f);
+  const bool is_int8 = w.format == WeightFormat::Int8;
+  const V offset = splat(is_int8 ? -128.0f : -8.0f), minus = splat(-1.0f);
   for (int64_t g = 0; g < size; g += w.group) {
     const int64_t count = least(w.group, size - g);
-    const uint8_t* scales = p + count * 8;  // 16 columns, half a byte each
-    for (int64_t i = 0; i < count; i += 32, p += 256, to += 32 * kBlockColumns) {
-      for (int64_t j = 0; j < 4; ++j) {
-        for (int64_t v = 0; v < kBlockVectors; ++v) {
-          const V scale = skip ? group_scales(w, scales, v) : splat(1.0f);
-          const VI pairs = load_bytes(p + j * 64 + v * kLanes * 4);
-          const VI low = low_nibbles(pairs);
-          const VI high = high_nibbles(pairs);
+    const uint8_t* trailer = p + count * (is_int8 ? kBlockColumns : kBlockColumns / 2);
+    for (int64_t v = 0; v < kBlockVectors; ++v) {
+      const V scale = skip ? group_scales(w, trailer, v) : splat(1.0f);
+      const V shift = w.has_zeros ? fma(group_zeros(trailer, skip, v), minus, offset) : offset;
+      const auto put = [&](VI bytes, int e, int64_t i) {
+        store(to + (g + i + e) * kBlockColumns + v * kLanes,
+              mul(add(bytes_to_float(bytes, e), shift), scale));
+      };
+      const uint8_t* from = p + v * kLanes * 4;
+      for (int64_t i = 0; i < count; i += is_int8 ? 4 : 32) {
+        for (int64_t j = 0; j < (is_int8 ? 1 : 4); ++j, from += 64) {
+          const VI bytes = load_bytes(from);
           for (int e = 0; e < 4; ++e) {
-            float* at = to + (4 * j + e) * kBlockColumns + v * kLanes;
-            store(at, mul(add(bytes_to_float(low, e), offset), scale));
-            store(at + 16 * kBlockColumns, mul(add(bytes_to_float(high, e), offset), scale));
+            if (is_int8) {
+              put(bytes, e, i);
+            } else {
+              put(low_nibbles(bytes), e, i + 4 * j);
+              put(high_nibbles(bytes), e, i + 4 * j + 16);
+            }
           }
         }
       }
     }
-    p += skip;
+    p = trailer + trailer_bytes(w);
   }
   return p;
 }
@@ -585,7 +683,12 @@ void finish(const PanelResult& t) {
     float* y = t.y + r * t.y_stride;
     for (int64_t c = 0; c < t.columns; c += kLanes) {
       V v = load(sums + c);
-      if (t.row_scale) v = mul(v, splat(t.row_scale[r]));
+      if (t.row_scale) {
+        VI integers = load_bytes(reinterpret_cast<const uint8_t*>(sums + c));
+        if (t.int_bias)
+          integers = add_int(integers, load_bytes(reinterpret_cast<const uint8_t*>(t.int_bias + c)));
+        v = mul(to_float(integers), splat(t.row_scale[r]));
+      }
       if (t.scale) v = mul(v, load(t.scale + c));
       if (t.bias) v = add(v, load(t.bias + c));
       const int64_t left = t.columns - c;

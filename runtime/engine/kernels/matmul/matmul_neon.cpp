@@ -6,6 +6,7 @@ namespace mllm {
 namespace {
 
 constexpr bool kDot8KeepsOffset = false;
+constexpr bool kDot8IsWide = false;
 
 // Two products fit 16 bits: weights are -128 at least and activations within ±127.
 inline VI multiply_add(VI sum, int8x16_t w, int8x16_t a) {
@@ -14,6 +15,12 @@ inline VI multiply_add(VI sum, int8x16_t w, int8x16_t a) {
 }
 inline VI dot8(VI sum, VI weights, int32_t activations) {
   return multiply_add(sum, signed_weights(weights), repeat(activations));
+}
+// Two products of -128 by -128 do not.
+inline VI dot8_wide(VI sum, VI weights, int32_t activations) {
+  const int8x16_t w = signed_weights(weights), a = repeat(activations);
+  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(w), vget_low_s8(a)));
+  return vaddq_s32(sum, vpaddq_s32(low, vpaddlq_s16(vmull_high_s8(w, a))));
 }
 inline VI dot4(VI sum, VI weights, int32_t activations) {
   return multiply_add(sum, vreinterpretq_s8_s32(weights), repeat(activations));

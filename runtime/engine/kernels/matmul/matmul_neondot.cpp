@@ -6,9 +6,13 @@ namespace mllm {
 namespace {
 
 constexpr bool kDot8KeepsOffset = false;
+constexpr bool kDot8IsWide = true;
 
 inline VI dot8(VI sum, VI weights, int32_t activations) {
   return vdotq_s32(sum, signed_weights(weights), repeat(activations));
+}
+inline VI dot8_wide(VI sum, VI weights, int32_t activations) {
+  return dot8(sum, weights, activations);
 }
 inline VI dot4(VI sum, VI weights, int32_t activations) {
   return vdotq_s32(sum, vreinterpretq_s8_s32(weights), repeat(activations));

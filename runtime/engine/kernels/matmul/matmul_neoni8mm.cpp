@@ -7,9 +7,13 @@ namespace mllm {
 namespace {
 
 constexpr bool kDot8KeepsOffset = true;
+constexpr bool kDot8IsWide = true;
 
 inline VI dot8(VI sum, VI weights, int32_t activations) {
   return vusdotq_s32(sum, vreinterpretq_u8_s32(weights), repeat(activations));
+}
+inline VI dot8_wide(VI sum, VI weights, int32_t activations) {
+  return dot8(sum, weights, activations);
 }
 inline VI dot4(VI sum, VI weights, int32_t activations) {
   return dot8(sum, weights, activations);
@@ -91,13 +95,18 @@ void matrix_tile(const IntTile& t) {
       const bool is_last = begin + w.group >= span_end;
 #pragma GCC unroll 6
       for (int r = 0; r < R; ++r) {
-        const V scale = splat(t.x_scales[s * R + r]);
-        const VI correction = splat_int(t.x_corrections[g * R + r]);
+        const V scale = splat(t.x_scales ? t.x_scales[s * R + r] : 0.0f);
+        const int32_t correction = t.x_corrections[g * R + r];
 #pragma GCC unroll 4
         for (int c = 0; c < kVectors; ++c) {
           const VI low = acc[r / 2][2 * c];
           const VI high = acc[r / 2][2 * c + 1];
-          const VI total = add_int(r % 2 == 0 ? vuzp1q_s32(low, high) : vuzp2q_s32(low, high), correction);
+          const VI start = t.zeros ? zero_sums(t, g, c, correction) : splat_int(correction);
+          const VI total = add_int(r % 2 == 0 ? vuzp1q_s32(low, high) : vuzp2q_s32(low, high), start);
+          if (!Scaled && t.x_scales == nullptr) {
+            add_integers(total, t.sums + r * kPanelColumns + c * kLanes);
+            continue;
+          }
           const V factor = Scaled ? load(t.scales + g * kPanelColumns + c * kLanes) : zero();
           end_group<Scaled>(to_float(total), factor, scale, is_first, is_last,
                             spans + (r * kVectors + c) * kLanes, t.sums + r * kPanelColumns + c * kLanes);
@@ -138,8 +147,8 @@ int64_t matrix_peak(int64_t rounds) {
   return rounds * kChains * 32;
 }
 
-constexpr MatmulKernels kMatrixKernels = {kRows,       arrange, int_panel_with<matrix_tile_of>,
-                                          float_panel, finish,  matrix_peak};
+constexpr MatmulKernels kMatrixKernels = {
+    kRows, arrange, int_panel_with<matrix_tile_of, matrix_tile_of>, float_panel, finish, matrix_peak};
 
 }  // namespace
 

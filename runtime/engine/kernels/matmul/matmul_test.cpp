@@ -9,6 +9,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/half.h"
@@ -52,6 +53,7 @@ struct Case {
   DType weight;
   DType scale;
   int64_t n, k, group;
+  std::optional<DType> zero{};  // float ones are added
 };
 
 struct Matrix {
@@ -59,13 +61,26 @@ struct Matrix {
     if (c.weight == DType::Float32 || c.weight == DType::Float16) {
       stored.weight = floats(c.weight, {c.n, c.k}, 1, 0, 1);
     } else if (c.weight == DType::Int8) {
-      stored.weight = bytes(c.weight, {c.n, c.k}, 1);
-      stored.scale = floats(c.scale, {c.n, 1}, 2, 0.01f, 0.002f);
+      stored.weight = bytes(c.weight, c.group > 0 ? Dims{c.k, c.n} : Dims{c.n, c.k}, 1);
+      const int64_t groups = c.group == 0 ? 1 : (c.k + c.group - 1) / c.group;
+      stored.scale = floats(c.scale, {groups, c.n}, 2, 0.01f, 0.002f);
+      stored.group = c.group;
     } else {
       stored.weight = bytes(c.weight, {c.k, c.n / 2}, 1);
       const int64_t groups = c.group == 0 ? 1 : (c.k + c.group - 1) / c.group;
       stored.scale = floats(c.scale, {groups, c.n}, 2, 0.1f, 0.02f);
       stored.group = c.group;
+    }
+    if (c.zero) {
+      stored.zero = allocate(*c.zero, stored.scale.dims);
+      stored.zero_is_added = *c.zero != DType::Int8;
+      const int most = c.weight == DType::Int8 ? 128 : 8;
+      std::mt19937 random(4);
+      for (int64_t i = 0; i < stored.scale.size(); ++i) {
+        const int z = static_cast<int>(random() % static_cast<unsigned>(2 * most)) - most;
+        if (*c.zero == DType::Int8) stored.zero->as<int8_t>()[i] = static_cast<int8_t>(z);
+        if (*c.zero == DType::Float16) stored.zero->as<uint16_t>()[i] = float_to_half(static_cast<float>(-z));
+      }
     }
     packed = std::make_unique<PackedMatrix>(stored);
     ThreadPool pool(2);
@@ -75,20 +90,27 @@ struct Matrix {
   // Weight of output n and input k, without the scale of a column.
   double integer(int64_t n, int64_t k) const {
     const Tensor& w = stored.weight;
-    if (w.dtype == DType::Int8) return w.as<int8_t>()[n * w.dims[1] + k];
+    if (w.dtype == DType::Int8)
+      return w.as<int8_t>()[stored.group > 0 ? k * w.dims[1] + n : n * w.dims[1] + k];
     const int pair = w.as<uint8_t>()[k * w.dims[1] + n / 2];
     const int nibble = n % 2 == 0 ? pair & 15 : pair >> 4;
     if (w.dtype == DType::UInt8) return nibble - 8;
     return nibble < 8 ? nibble : nibble - 16;
   }
-  double scale(int64_t n, int64_t k) const {
-    return number(stored.scale, stored.group == 0 ? n : k / stored.group * stored.columns() + n);
+  int64_t place(int64_t n, int64_t k) const {
+    return stored.group == 0 ? n : k / stored.group * stored.columns() + n;
+  }
+  double scale(int64_t n, int64_t k) const { return number(stored.scale, place(n, k)); }
+  double zero(int64_t n, int64_t k) const {
+    if (!stored.zero) return 0;
+    const int64_t at = place(n, k);
+    return stored.zero_is_added ? -number(*stored.zero, at) : stored.zero->as<int8_t>()[at];
   }
   double weight(int64_t n, int64_t k) const {
     if (stored.weight.dtype == DType::Float32 || stored.weight.dtype == DType::Float16) {
       return number(stored.weight, n * stored.inputs() + k);
     }
-    return integer(n, k) * scale(n, k);
+    return (integer(n, k) - zero(n, k)) * scale(n, k);
   }
 
   StoredWeights stored;
@@ -98,7 +120,8 @@ struct Matrix {
 // y [rows, n] as fused.Linear computes it, with guard bytes around what the kernels may write. row_factor:
 // whole rows have one scale, their own when it is 0.
 std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const std::vector<float>& x,
-                            int64_t rows, bool integers, std::optional<float> row_factor = std::nullopt) {
+                            int64_t rows, bool integers, std::optional<float> row_factor = std::nullopt,
+                            float row_zero = 0, const int32_t* int_bias = nullptr) {
   const WeightView& w = m.packed->view();
   const int64_t whole = (rows + 15) / 16 * 16;
   std::vector<float> row_scales(static_cast<size_t>(whole));
@@ -115,13 +138,18 @@ std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const
                      .weights = &w,
                      .floats = integers ? nullptr : reinterpret_cast<float*>(values.as<uint8_t>() + at),
                      .values = values.as<int8_t>() + at,
-                     .scales = scales.as<float>() + r * w.spans,
+                     .scales = row_factor ? nullptr : scales.as<float>() + r * w.spans,
                      .corrections = corrections.as<int32_t>() + r * w.groups,
                      .row_scales = row_factor ? row_scales.data() + r : nullptr,
-                     .factor = row_factor.value_or(0.0f)});
+                     .factor = row_factor.value_or(0.0f),
+                     .zero = row_zero});
   }
-  const ActivationView a{rows, values.as<float>(), values.as<int8_t>(), scales.as<float>(),
-                         corrections.as<int32_t>()};
+  const ActivationView a{.rows = rows,
+                         .floats = values.as<float>(),
+                         .values = values.as<int8_t>(),
+                         .scales = row_factor ? nullptr : scales.as<float>(),
+                         .corrections = corrections.as<int32_t>(),
+                         .has_lowest = row_factor.value_or(0.0f) > 0};
   const int64_t n = m.packed->columns();
   std::vector<float> y(static_cast<size_t>(rows * n), -1e30f);
   for (int64_t p = 0; p < m.packed->panels(); ++p) {
@@ -136,7 +164,8 @@ std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const
          .bias = nullptr,
          .residual = nullptr,
          .y = y.data() + p * kPanelColumns,
-         .y_stride = n});
+         .y_stride = n,
+         .int_bias = int_bias ? int_bias + p * kPanelColumns : nullptr});
   }
   return y;
 }
@@ -167,10 +196,37 @@ std::vector<Case> cases(bool integers) {
   return out;
 }
 
+// Groups of int8, and zero points.
+std::vector<Case> more_cases() {
+  std::vector<Case> out;
+  for (const auto& [n, k] :
+       {std::pair<int64_t, int64_t>{2, 1}, {32, 64}, {46, 172}, {100, 300}, {64, 1200}}) {
+    out.push_back({DType::Int8, DType::Float32, n, k, 0, DType::Int8});
+    out.push_back({DType::Int8, DType::Float16, n, k, 0, DType::Float16});
+    for (const int64_t group : {0, 32, 64, 128}) {
+      if (group >= k) continue;
+      if (group > 0) {
+        out.push_back({DType::Int8, DType::Float16, n, k, group});
+        out.push_back({DType::Int8, DType::Float32, n, k, group, DType::Int8});
+      }
+      out.push_back({DType::QInt4x2, DType::Float16, n, k, group, DType::Float16});
+      out.push_back({DType::UInt8, DType::Float32, n, k, group, DType::Int8});
+    }
+  }
+  return out;
+}
+
+std::vector<Case> all_cases(bool integers) {
+  std::vector<Case> out = cases(integers);
+  const std::vector<Case> more = more_cases();
+  out.insert(out.end(), more.begin(), more.end());
+  return out;
+}
+
 constexpr int64_t kRowCounts[] = {1, 2, 5, 12, 13, 16, 17, 40};
 
 TEST(float_products) {
-  for (const Case& c : cases(false)) {
+  for (const Case& c : all_cases(false)) {
     const Matrix m(c);
     const auto x = activations(40, c.k);
     for (const Isa isa : kAllIsas) {
@@ -228,7 +284,7 @@ std::vector<double> defined(const Matrix& m, const std::vector<float>& x, int64_
 }
 
 TEST(integer_products) {
-  for (const Case& c : cases(true)) {
+  for (const Case& c : all_cases(true)) {
     const Matrix m(c);
     const auto x = activations(40, c.k);
     const auto expected = defined(m, x, 40);
@@ -260,7 +316,7 @@ TEST(integer_products) {
 
 // All instruction sets with fused multiply-add give one result, bit for bit, for any number of rows.
 TEST(integer_products_do_not_depend_on_the_machine) {
-  for (const Case& c : cases(true)) {
+  for (const Case& c : all_cases(true)) {
     const Matrix m(c);
     const auto x = activations(40, c.k);
     std::optional<std::vector<float>> first;
@@ -279,11 +335,11 @@ TEST(integer_products_do_not_depend_on_the_machine) {
   }
 }
 
-// All machines, not only the instruction sets of this one: numbers that no library computes, and a hash of
-// the results that was the same on x86-64 and on 64-bit ARM.
-TEST(integer_products_are_the_same_on_every_machine) {
+// All machines, not only the instruction sets of this one: numbers that no library computes, and hashes of
+// the results that were the same on x86-64 and on 64-bit ARM.
+uint32_t hash_of(const std::vector<Case>& cases) {
   uint32_t hash = 2166136261u;
-  for (const Case& c : cases(true)) {
+  for (const Case& c : cases) {
     Case exact = c;
     exact.scale = DType::Float32;
     Matrix m(exact);
@@ -296,24 +352,35 @@ TEST(integer_products_are_the_same_on_every_machine) {
     std::vector<float> x(static_cast<size_t>(13 * c.k));
     for (float& f : x) f = number();
     for (const int64_t rows : {1, 13}) {
-      const Isa isa = current_isa();
-      if (isa == Isa::Generic) return;  // rounds twice
-      for (const float y : multiply(m, matmul_kernels(isa, rows, true), x, rows, true)) {
+      for (const float y : multiply(m, matmul_kernels(current_isa(), rows, true), x, rows, true)) {
         hash = (hash ^ std::bit_cast<uint32_t>(y)) * 16777619u;
       }
     }
   }
-  CHECK_EQ(hash, 2439125523u);
+  return hash;
 }
 
-// int8 activations by definition: integers, whose exact sum is scaled by the row's factor and then by the
-// column's, each with one rounding. The same bits everywhere.
+TEST(integer_products_are_the_same_on_every_machine) {
+  if (current_isa() == Isa::Generic) return;  // rounds twice
+  CHECK_EQ(hash_of(cases(true)), 2439125523u);
+  CHECK_EQ(hash_of(more_cases()), 119534204u);
+}
+
+// int8 activations by definition: integers, whose exact sum, plus a bias of integers, becomes a float, is
+// scaled by the row's factor and then by the column's, each with one rounding. The same bits everywhere.
 TEST(products_of_int8_rows) {
   for (const auto& [n, k] : {std::pair<int64_t, int64_t>{2, 1}, {46, 172}, {64, 1200}}) {
     const Matrix m({DType::Int8, DType::Float32, n, k, 0});
     auto x = activations(40, k);
     std::fill_n(x.begin() + 3 * k, k, 0.0f);
-    for (const float factor : {0.0f, 50.0f}) {
+    std::vector<int32_t> bias(static_cast<size_t>((n + 31) / 32 * 32));
+    std::mt19937 random(8);
+    for (int32_t& b : bias) b = static_cast<int32_t>(random()) / 4;
+    for (const auto& [factor, zero, has_bias] : {std::tuple{0.0f, 0.0f, false},
+                                                 {0.0f, 0.0f, true},
+                                                 {50.0f, 0.0f, false},
+                                                 {50.0f, -31.0f, true},
+                                                 {300.0f, 127.0f, true}}) {
       std::vector<float> expected;
       for (int64_t r = 0; r < 40; ++r) {
         const float* row = x.data() + r * k;
@@ -322,20 +389,53 @@ TEST(products_of_int8_rows) {
         const float times = factor > 0 ? factor : top > 0 ? 127.0f / top : 0.0f;
         const float scale = factor > 0 ? 1.0f : top / 127.0f;
         for (int64_t c = 0; c < n; ++c) {
-          int64_t sum = 0;
+          int64_t sum = has_bias ? bias[static_cast<size_t>(c)] : 0;
           for (int64_t i = 0; i < k; ++i) {
-            const float q = std::clamp(row[i] * times, -127.0f, 127.0f);
-            sum += static_cast<int64_t>(std::nearbyint(q)) * static_cast<int64_t>(m.integer(c, i));
+            const float moved = row[i] * times;
+            const float q = std::clamp(std::nearbyint(moved + zero), -128.0f, 127.0f);
+            sum += static_cast<int64_t>(q) * static_cast<int64_t>(m.integer(c, i));
           }
-          CHECK(std::abs(sum) < 1 << 24);  // else float32 would round it
-          expected.push_back(static_cast<float>(sum) * scale * static_cast<float>(m.scale(c, 0)));
+          expected.push_back(static_cast<float>(static_cast<int32_t>(sum)) * scale *
+                             static_cast<float>(m.scale(c, 0)));
         }
       }
       for (const Isa isa : kAllIsas) {
         if (!isa_supported(isa)) continue;
         for (const int64_t rows : kRowCounts) {
-          const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true, factor);
-          CHECK(std::equal(y.begin(), y.end(), expected.begin()));
+          const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true, factor, zero,
+                                  has_bias ? bias.data() : nullptr);
+          if (!std::equal(y.begin(), y.end(), expected.begin())) {
+            mllm::testing::report(__FILE__, __LINE__,
+                                  std::string(isa_name(isa)) + " differs for " + std::to_string(rows) +
+                                      " rows of " + std::to_string(n) + " x " + std::to_string(k));
+          }
+        }
+      }
+    }
+  }
+}
+
+// Sums of bytes far beyond 2^24, where a float no longer holds every integer, and the largest products there
+// are: -128 times -128.
+TEST(products_of_int8_rows_of_extremes) {
+  const int64_t k = 2049;
+  for (const int8_t weight : {int8_t{-128}, int8_t{127}, int8_t{-1}}) {
+    Matrix m({DType::Int8, DType::Float32, 32, k, 0});
+    std::fill_n(m.stored.weight.as<int8_t>(), m.stored.weight.size(), weight);
+    std::fill_n(m.stored.scale.as<float>(), 32, 1.0f);
+    ThreadPool pool(1);
+    m.packed = std::make_unique<PackedMatrix>(m.stored);
+    m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
+    for (const float value : {-200.0f, 200.0f}) {
+      std::vector<float> x(static_cast<size_t>(20 * k), value);
+      for (int64_t r = 0; r < 20; ++r) x[static_cast<size_t>(r * k)] = 3;
+      const int32_t q = value < 0 ? -128 : 127;
+      const auto expected = static_cast<float>((q * static_cast<int32_t>(k - 1) + 3) * weight);
+      for (const Isa isa : kAllIsas) {
+        if (!isa_supported(isa)) continue;
+        for (const int64_t rows : {1, 3, 20}) {
+          for (const float y : multiply(m, matmul_kernels(isa, rows, true), x, rows, true, 1.0f))
+            CHECK_EQ(y, expected);
         }
       }
     }

@@ -1,7 +1,9 @@
 #include "kernels/matmul/packed_matrix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+#include <string>
 #include <utility>
 
 #include "base/error.h"
@@ -33,16 +35,18 @@ void pack_floats(const Tensor& weight, int64_t n0, uint8_t* block) {
 
 typedef uint32_t Words __attribute__((vector_size(16)));
 
-void pack_int8(const Tensor& weight, int64_t n0, int64_t k_padded, uint8_t* block) {
+// Rows n0 … n0+15, inputs k0 … k0+size-1, those past the weight's own as zeros.
+void pack_int8(const Tensor& weight, int64_t n0, int64_t k0, int64_t size, uint8_t* to_block) {
   const int64_t k = weight.dims[1];
   const int64_t rows = std::min(kBlockColumns, weight.dims[0] - n0);
-  const auto* source = weight.as<const uint8_t>() + n0 * k;
+  const int64_t count = std::min(size, k - k0);
+  const auto* source = weight.as<const uint8_t>() + n0 * k + k0;
   int64_t done = 0;
   if (rows == kBlockColumns) {
     // Four rows by four words at a time, transposed.
     const Words flip = {0x80808080u, 0x80808080u, 0x80808080u, 0x80808080u};
-    for (; done + 16 <= k; done += 16) {
-      uint8_t* to = block + done * kBlockColumns;
+    for (; done + 16 <= count; done += 16) {
+      uint8_t* to = to_block + done * kBlockColumns;
       for (int64_t c = 0; c < kBlockColumns; c += 4, to += 16) {
         Words r[4];
         for (int64_t j = 0; j < 4; ++j) {
@@ -60,10 +64,10 @@ void pack_int8(const Tensor& weight, int64_t n0, int64_t k_padded, uint8_t* bloc
       }
     }
   }
-  std::memset(block + done * kBlockColumns, 128, static_cast<size_t>((k_padded - done) * kBlockColumns));
+  std::memset(to_block + done * kBlockColumns, 128, static_cast<size_t>((size - done) * kBlockColumns));
   for (int64_t c = 0; c < rows; ++c) {
-    for (int64_t i = done; i < k; ++i) {
-      block[i / 4 * 64 + 4 * c + i % 4] = source[c * k + i] ^ 0x80;
+    for (int64_t i = done; i < count; ++i) {
+      to_block[i / 4 * 64 + 4 * c + i % 4] = source[c * k + i] ^ 0x80;
     }
   }
 }
@@ -84,6 +88,17 @@ inline Pairs interleave_low(Pairs a, Pairs b) {
 }
 inline Pairs interleave_high(Pairs a, Pairs b) {
   return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+
+// 4 x 16 bytes, transposed.
+inline void store_transposed(const Bytes r[4], uint8_t* to) {
+  const auto a = reinterpret_cast<Pairs>(interleave_low(r[0], r[1]));
+  const auto b = reinterpret_cast<Pairs>(interleave_low(r[2], r[3]));
+  const auto c = reinterpret_cast<Pairs>(interleave_high(r[0], r[1]));
+  const auto d = reinterpret_cast<Pairs>(interleave_high(r[2], r[3]));
+  const Pairs out[4] = {interleave_low(a, b), interleave_high(a, b), interleave_low(c, d),
+                        interleave_high(c, d)};
+  std::memcpy(to, out, 64);
 }
 
 // 16 columns of one input: element i is the nibble of column n0 + i.
@@ -126,28 +141,62 @@ void pack_int4_run(const Tensor& weight, uint64_t flip, int64_t n0, int64_t k0, 
   for (int64_t j = 0; j < 4; ++j, to += 64) {
     Bytes r[4];
     for (int64_t i = 0; i < 4; ++i) r[i] = join(nibbles(4 * j + i), nibbles(16 + 4 * j + i));
-    // Transpose 4 x 16 bytes.
-    const auto a = reinterpret_cast<Pairs>(interleave_low(r[0], r[1]));
-    const auto b = reinterpret_cast<Pairs>(interleave_low(r[2], r[3]));
-    const auto c = reinterpret_cast<Pairs>(interleave_high(r[0], r[1]));
-    const auto d = reinterpret_cast<Pairs>(interleave_high(r[2], r[3]));
-    const Pairs out[4] = {interleave_low(a, b), interleave_high(a, b), interleave_low(c, d),
-                          interleave_high(c, d)};
-    std::memcpy(to, out, 64);
+    store_transposed(r, to);
   }
 }
 
-// Scales of group g, columns n0 … n0+15.
-void pack_scales(const StoredWeights& stored, GroupScale kind, int64_t g, int64_t n0, uint8_t* to) {
-  const int64_t n = stored.columns();
-  if (g * stored.group >= stored.inputs()) return;  // padding: zero
-  for (int64_t c = 0; c < std::min(kBlockColumns, n - n0); ++c) {
-    const int64_t at = g * n + n0 + c;
-    if (kind == GroupScale::Float16) {
-      std::memcpy(to + 2 * c, stored.scale.as<const uint16_t>() + at, 2);
-    } else {
-      std::memcpy(to + 4 * c, stored.scale.as<const float>() + at, 4);
+// Columns n0 … n0+15 of inputs k0 … k0+31 of int8 [k, n]: 512 bytes.
+void pack_int8_run(const Tensor& weight, int64_t n0, int64_t k0, uint8_t* to) {
+  const int64_t n = weight.dims[1];
+  const auto* source = weight.as<const uint8_t>() + k0 * n + n0;
+  const int64_t columns = std::max<int64_t>(0, std::min(kBlockColumns, n - n0));
+  for (int64_t i = 0; i < 32; i += 4, to += 64) {
+    Bytes r[4];
+    for (int64_t j = 0; j < 4; ++j) {
+      Bytes row{};
+      if (columns > 0 && k0 + i + j < weight.dims[0]) {
+        std::memcpy(&row, source + (i + j) * n, static_cast<size_t>(columns));
+      }
+      r[j] = row ^ static_cast<uint8_t>(0x80);
     }
+    store_transposed(r, to);
+  }
+}
+
+int8_t zero_at(const StoredWeights& stored, int64_t i) {
+  const Tensor& zero = *stored.zero;
+  const float value =
+      zero.dtype == DType::Int8 ? static_cast<float>(zero.as<const int8_t>()[i]) : scale_at(zero, i);
+  const float subtracted = stored.zero_is_added ? -value : value;
+  if (!(subtracted >= -128.0f && subtracted <= 127.0f) || subtracted != std::nearbyint(subtracted)) {
+    fail_format("zero point " + std::to_string(value) + " of output " + std::to_string(i % stored.columns()) +
+                " is no whole number within int8");
+  }
+  return static_cast<int8_t>(subtracted);
+}
+
+int64_t scale_bytes(const WeightView& v) {
+  return v.group_scale == GroupScale::None ? 0
+                                           : kBlockColumns * (v.group_scale == GroupScale::Float16 ? 2 : 4);
+}
+
+// Bytes after the inputs of a group.
+int64_t trailer_bytes(const WeightView& v) {
+  return scale_bytes(v) + (v.has_zeros ? kBlockColumns : 0);
+}
+
+// Scales and zero points of group g, columns n0 … n0+15.
+void pack_trailer(const StoredWeights& stored, const WeightView& v, int64_t g, int64_t n0, uint8_t* to) {
+  const int64_t n = stored.columns();
+  if (g * v.group >= v.k) return;  // padding: zero
+  const int64_t first = (stored.group > 0 ? g * n : 0) + n0;
+  for (int64_t c = 0; c < std::min(kBlockColumns, n - n0); ++c) {
+    if (v.group_scale == GroupScale::Float16) {
+      std::memcpy(to + 2 * c, stored.scale.as<const uint16_t>() + first + c, 2);
+    } else if (v.group_scale == GroupScale::Float32) {
+      std::memcpy(to + 4 * c, stored.scale.as<const float>() + first + c, 4);
+    }
+    if (v.has_zeros) to[scale_bytes(v) + c] = static_cast<uint8_t>(zero_at(stored, first + c));
   }
 }
 
@@ -158,7 +207,6 @@ PackedMatrix::PackedMatrix(const StoredWeights& stored) : columns_(stored.column
   WeightView& v = view_;
   v.k = v.k_padded = k;
   v.span = v.group = kSpan;
-  int64_t scale_bytes = 0;
   switch (stored.weight.dtype) {
     case DType::Float32:
       v.format = WeightFormat::Float32;
@@ -168,28 +216,25 @@ PackedMatrix::PackedMatrix(const StoredWeights& stored) : columns_(stored.column
       v.format = WeightFormat::Float16;
       v.block_bytes = k * kBlockColumns * 2;
       break;
-    case DType::Int8:
-      v.format = WeightFormat::Int8;
-      v.k_padded = round_up(k, 64);
-      v.block_bytes = v.k_padded * kBlockColumns;
-      break;
     default:
-      v.format = WeightFormat::Int4;
-      if (stored.group > 0) {
-        v.group = stored.group;
-        v.span = kGroupedSpan;
-      }
+      v.format = stored.is_int8() ? WeightFormat::Int8 : WeightFormat::Int4;
       v.k_padded = round_up(k, 64);
+      v.block_bytes = v.k_padded * kBlockColumns / (stored.is_int8() ? 1 : 2);
+      v.has_zeros = stored.zero.has_value();
       if (stored.group > 0) {
         v.group_scale = stored.scale.dtype == DType::Float16 ? GroupScale::Float16 : GroupScale::Float32;
-        scale_bytes = kBlockColumns * static_cast<int64_t>(dtype_size(stored.scale.dtype));
       }
-      v.block_bytes = v.k_padded * kBlockColumns / 2;
+      // Zero points of columns stand with every group, so that kernels need not tell them from those of
+      // groups.
+      if (stored.group > 0 || v.has_zeros) {
+        v.group = stored.group > 0 ? stored.group : kGroupedSpan;
+        v.span = kGroupedSpan;
+      }
       break;
   }
   v.groups = (v.k_padded + v.group - 1) / v.group;
   v.spans = (v.k_padded + v.span - 1) / v.span;
-  v.block_bytes += v.groups * scale_bytes;
+  v.block_bytes += v.groups * trailer_bytes(v);
   if (is_integer() && v.group_scale == GroupScale::None) {
     column_scale_.resize(static_cast<size_t>(panels() * kPanelColumns));
     for (int64_t i = 0; i < columns_; ++i) column_scale_[static_cast<size_t>(i)] = scale_at(stored.scale, i);
@@ -204,7 +249,8 @@ void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> me
   const Tensor& weight = stored.weight;
   const auto* source = weight.as<const uint8_t>();
   const auto row_bytes = static_cast<int64_t>(dtype_size(weight.dtype)) * weight.dims[1];
-  if (v.format != WeightFormat::Int4) {
+  const int64_t trailer = trailer_bytes(v);
+  if (!stored.is_by_input()) {
     // Pieces of a few hundred kilobytes: the pages of a piece are read ahead together.
     const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / (kPanelColumns * row_bytes));
     pool.parallel_for(panels(), grain, [&](int64_t begin, int64_t end) {
@@ -213,45 +259,60 @@ void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> me
       const MappedFile::Reading reading(source + first, static_cast<size_t>(last - first));
       for (int64_t b = 2 * begin; b < 2 * end; ++b) {
         uint8_t* block = out + b * v.block_bytes;
-        if (v.format == WeightFormat::Int8) {
-          pack_int8(weight, b * kBlockColumns, v.k_padded, block);
-        } else if (v.format == WeightFormat::Float16) {
-          pack_floats<uint16_t>(weight, b * kBlockColumns, block);
+        const int64_t n0 = b * kBlockColumns;
+        if (v.format == WeightFormat::Float16) {
+          pack_floats<uint16_t>(weight, n0, block);
+        } else if (v.format == WeightFormat::Float32) {
+          pack_floats<float>(weight, n0, block);
+        } else if (trailer == 0) {
+          pack_int8(weight, n0, 0, v.k_padded, block);
         } else {
-          pack_floats<float>(weight, b * kBlockColumns, block);
+          for (int64_t g = 0; g < v.groups; ++g) {
+            const int64_t size = std::min(v.group, v.k_padded - g * v.group);
+            pack_int8(weight, n0, g * v.group, size, block);
+            block += size * kBlockColumns;
+            pack_trailer(stored, v, g, n0, block);
+            block += trailer;
+          }
         }
       }
     });
     return;
   }
-  // Runs of 32 inputs in the outer loop, so that a piece of an input's row (four panels are one cache line of
-  // it) serves all of its blocks while it is in the first-level cache. Each row is another page, hence wide
-  // pieces.
+  // Runs of 32 inputs in the outer loop, so that a piece of an input's row (four panels of int4 are one cache
+  // line of it) serves all of its blocks while it is in the first-level cache. Each row is another page,
+  // hence wide pieces.
   constexpr int64_t kPiecePanels = 8;
   const uint64_t flip = weight.dtype == DType::QInt4x2 ? 0x8888888888888888ull : 0;
-  const int64_t scale_bytes = v.group_scale == GroupScale::None
-                                  ? 0
-                                  : kBlockColumns * static_cast<int64_t>(dtype_size(stored.scale.dtype));
+  const bool is_int4 = stored.is_int4();
+  const int64_t panel_bytes = is_int4 ? kPanelColumns / 2 : kPanelColumns;
+  const int64_t run_bytes = is_int4 ? 256 : 512;
   const MappedFile::Reading reading(source, weight.bytes());
-  const MappedFile::Reading scales(stored.scale.data, scale_bytes ? stored.scale.bytes() : 0);
+  const MappedFile::Reading scales(stored.scale.data, scale_bytes(v) ? stored.scale.bytes() : 0);
+  const MappedFile::Reading zeros(v.has_zeros ? stored.zero->data : nullptr,
+                                  v.has_zeros ? stored.zero->bytes() : 0);
   pool.parallel_for(panels(), kPiecePanels, [&](int64_t begin, int64_t end) {
     int64_t at = 0;  // within a block
-    for (int64_t k = 0; k < v.k_padded; k += 32, at += 256) {
+    for (int64_t k = 0; k < v.k_padded; k += 32, at += run_bytes) {
       const int64_t next = std::min<int64_t>(32, weight.dims[0] - k - 32);
       for (int64_t i = 0; i < next; ++i) {
-        for (int64_t line = 0; line < kPiecePanels / 4; ++line) {
-          __builtin_prefetch(source + (k + 32 + i) * row_bytes + begin * kPanelColumns / 2 + line * 64);
+        for (int64_t line = 0; line < kPiecePanels * panel_bytes; line += 64) {
+          __builtin_prefetch(source + (k + 32 + i) * row_bytes + begin * panel_bytes + line);
         }
       }
       for (int64_t b = 2 * begin; b < 2 * end; ++b) {
-        pack_int4_run(weight, flip, b * kBlockColumns, k, out + b * v.block_bytes + at);
+        uint8_t* to = out + b * v.block_bytes + at;
+        if (is_int4) {
+          pack_int4_run(weight, flip, b * kBlockColumns, k, to);
+        } else {
+          pack_int8_run(weight, b * kBlockColumns, k, to);
+        }
       }
-      if (scale_bytes == 0 || ((k + 32) % v.group != 0 && k + 32 < v.k_padded)) continue;
+      if (trailer == 0 || ((k + 32) % v.group != 0 && k + 32 < v.k_padded)) continue;
       for (int64_t b = 2 * begin; b < 2 * end; ++b) {
-        pack_scales(stored, v.group_scale, k / v.group, b * kBlockColumns,
-                    out + b * v.block_bytes + at + 256);
+        pack_trailer(stored, v, k / v.group, b * kBlockColumns, out + b * v.block_bytes + at + run_bytes);
       }
-      at += scale_bytes;
+      at += trailer;
     }
   });
 }

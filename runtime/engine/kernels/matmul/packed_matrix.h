@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/tensor.h"
@@ -15,16 +16,22 @@ namespace mllm {
 
 // Weights as a graph stores them.
 struct StoredWeights {
-  // [n, k] float32, float16 or int8; or [k, n/2] pairs of int4, the even column in the low nibble: QInt4x2 in
-  // two's complement, UInt8 as q + 8.
+  // [n, k] float32, float16 or int8; [k, n] int8 where group > 0; or [k, n/2] pairs of int4, the even column
+  // in the low nibble: QInt4x2 in two's complement, UInt8 as q + 8.
   Tensor weight;
   // Integers only: float32 or float16, n elements, or [ceil(k/group), n] where group > 0.
   Tensor scale;
   int64_t group = 0;
+  // What is subtracted from the integers, or added: as many as scales, int8, float32 or float16, whole
+  // numbers within int8 after the sign is changed.
+  std::optional<Tensor> zero{};
+  bool zero_is_added = false;
 
   bool is_int4() const { return weight.dtype == DType::QInt4x2 || weight.dtype == DType::UInt8; }
-  int64_t columns() const { return is_int4() ? 2 * weight.dims[1] : weight.dims[0]; }
-  int64_t inputs() const { return is_int4() ? weight.dims[0] : weight.dims[1]; }
+  bool is_int8() const { return weight.dtype == DType::Int8; }
+  bool is_by_input() const { return is_int4() || (is_int8() && group > 0); }
+  int64_t columns() const { return is_by_input() ? weight.dims[1] * (is_int4() ? 2 : 1) : weight.dims[0]; }
+  int64_t inputs() const { return is_by_input() ? weight.dims[0] : weight.dims[1]; }
 };
 
 class PackedMatrix {
@@ -39,8 +46,8 @@ class PackedMatrix {
   // One factor per column, padded to whole panels; null where groups have scales, and for floats.
   const float* column_scale() const { return column_scale_.empty() ? nullptr : column_scale_.data(); }
 
-  // Fill `memory`, bytes() long and aligned to 64, from the stored weights. Pages of a mapped file that were
-  // read are given back.
+  // Fill `memory`, bytes() long, zeroed and aligned to 64, from the stored weights. Pages of a mapped file
+  // that were read are given back. Throws FORMAT where a zero point is none.
   void pack(const StoredWeights& stored, std::shared_ptr<uint8_t> memory, ThreadPool& pool);
 
  private:
