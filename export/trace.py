@@ -109,12 +109,7 @@ def trace_llama(
     graph_name: str,
     kv_granularity: str | None = None,
 ) -> TracedGraph:
-    """Trace one graph of a Llama network for `target`; the arguments are those of models.graph.GraphShape.
-
-    ExportError: a quantization that there are no cells for.
-    """
-    for name, linear in quantization.items():
-        _check_cells(name, linear)
+    """Trace one graph of a Llama network for `target`; the arguments are those of models.graph.GraphShape."""
     try:
         import mindspore  # noqa: F401
     except ModuleNotFoundError as error:
@@ -143,19 +138,6 @@ def trace_llama(
     model = _compile(network, arguments)
     _rewrite(model, signature_names(config.num_hidden_layers, kv_granularity), graph_name)
     return TracedGraph(model)
-
-
-def _check_cells(name: str, linear: WeightQuantization) -> None:
-    """ExportError for what no operator set has cells for yet."""
-    lacking = ""
-    if not linear.symmetric:
-        lacking = "zero points of weights"
-    elif linear.bits == 8 and linear.group_size:
-        lacking = "int8 weights in groups"
-    elif linear.activations == "per_tensor":
-        lacking = "int8 activations with a calibrated scale"
-    if lacking:
-        raise ExportError(f"{name}: {lacking} cannot be exported yet")
 
 
 def _compile(network: Any, arguments: Sequence[Any]) -> Any:

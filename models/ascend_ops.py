@@ -36,11 +36,13 @@ class AscendOperators:
         quantization = self.shape.quantization.get(name)
         if quantization is None:
             return _Linear(in_features, out_features, has_bias)
-        if quantization.bits == 4:
-            return _Int4Linear(in_features, out_features, has_bias, quantization)
         if quantization.activations == "per_token":
-            return _Int8ProductLinear(in_features, out_features, has_bias)
-        return _Int8Linear(in_features, out_features, has_bias)
+            return _TokenQuantLinear(in_features, out_features, has_bias)
+        if quantization.activations == "per_tensor":
+            return _TensorQuantLinear(in_features, out_features)
+        if quantization.is_by_input(in_features):
+            return _ByInputLinear(in_features, out_features, has_bias, quantization)
+        return _Int8Linear(in_features, out_features, has_bias, quantization.symmetric)
 
     def tied_linear(self) -> nn.Cell:
         return _TiedLinear()
@@ -103,11 +105,17 @@ class _TiedLinear(nn.Cell):
 
 
 class _Int8Linear(nn.Cell):
-    def __init__(self, in_features: int, out_features: int, has_bias: bool) -> None:
+    """`weight` int8 [out, in]. `weight_scale` float16 [out]; `weight_zero` float16 [out] is what the operator
+    adds to the integers: minus the zero points."""
+
+    def __init__(self, in_features: int, out_features: int, has_bias: bool, symmetric: bool) -> None:
         super().__init__()
         self.has_bias = has_bias
+        self.symmetric = symmetric
         self.weight = empty_parameter((out_features, in_features), mstype.int8)
         self.weight_scale = empty_parameter((out_features,), mstype.float16)
+        if not symmetric:
+            self.weight_zero = empty_parameter((out_features,), mstype.float16)
         if has_bias:
             self.bias = empty_parameter((out_features,), mstype.float16)
         self.matmul = gen.WeightQuantBatchMatmul(False, True, 0)
@@ -116,10 +124,13 @@ class _Int8Linear(nn.Cell):
         bias = None
         if self.has_bias:
             bias = self.bias
-        return self.matmul(x, self.weight, self.weight_scale, None, None, None, bias)
+        zero = None
+        if not self.symmetric:
+            zero = self.weight_zero
+        return self.matmul(x, self.weight, self.weight_scale, zero, None, None, bias)
 
 
-class _Int8ProductLinear(nn.Cell):
+class _TokenQuantLinear(nn.Cell):
     """int8 activations, quantized per token, times int8 weights. `weight_scale` float32 [out]."""
 
     def __init__(self, in_features: int, out_features: int, has_bias: bool) -> None:
@@ -141,9 +152,32 @@ class _Int8ProductLinear(nn.Cell):
         return y
 
 
-class _Int4Linear(nn.Cell):
-    """`weight` qint4x2 [in, out/2] is not transposed: with groups that is the only order of the scales on
-    which all backends agree. `weight_scale` float16 [groups, out], or [out] where one group holds all
+class _TensorQuantLinear(nn.Cell):
+    """int8 activations on one calibrated grid times int8 weights; the parameters are those of the cpu cell of
+    this name, `input_scale` and `input_zero` in float16.
+
+    A float offset makes every backend multiply by the scale: round(x * scale + offset).
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.input_scale = empty_parameter((1,), mstype.float16)
+        self.input_zero = empty_parameter((1,), mstype.float16)
+        self.weight = empty_parameter((out_features, in_features), mstype.int8)
+        self.weight_scale = empty_parameter((out_features,), mstype.float32)
+        self.bias = empty_parameter((out_features,), mstype.int32)
+        self.quantize = gen.QuantV2()
+        self.matmul = gen.QuantBatchMatmul(False, True, mstype.float16)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        integers = self.quantize(x, self.input_scale, self.input_zero, False, "ROUND", mstype.int8)
+        return self.matmul(integers, self.weight, self.weight_scale, None, self.bias, None)
+
+
+class _ByInputLinear(nn.Cell):
+    """int4 weights, and int8 weights in groups. `weight` is not transposed, qint4x2 [in, out/2] or int8 [in,
+    out]: with groups that is the only order of the scales on which all backends agree. `weight_scale` and
+    `weight_zero`, which is added as in _Int8Linear, float16 [groups, out], or [out] where one group holds all
     inputs."""
 
     def __init__(
@@ -151,13 +185,18 @@ class _Int4Linear(nn.Cell):
     ) -> None:
         super().__init__()
         self.has_bias = has_bias
+        self.symmetric = quantization.symmetric
         # The NPU's kernel wants groups smaller than the input; one group is the same as no groups.
         groups = quantization.groups(in_features)
         group_size = quantization.group_size if groups > 1 else 0
-        self.weight = empty_parameter((in_features, out_features // 2), mstype.qint4x2)
-        self.weight_scale = empty_parameter(
-            (groups, out_features) if group_size else (out_features,), mstype.float16
-        )
+        scales = (groups, out_features) if group_size else (out_features,)
+        if quantization.bits == 4:
+            self.weight = empty_parameter((in_features, out_features // 2), mstype.qint4x2)
+        else:
+            self.weight = empty_parameter((in_features, out_features), mstype.int8)
+        self.weight_scale = empty_parameter(scales, mstype.float16)
+        if not self.symmetric:
+            self.weight_zero = empty_parameter(scales, mstype.float16)
         if has_bias:
             self.bias = empty_parameter((out_features,), mstype.float16)
         self.matmul = gen.WeightQuantBatchMatmul(False, False, group_size)
@@ -166,7 +205,10 @@ class _Int4Linear(nn.Cell):
         bias = None
         if self.has_bias:
             bias = self.bias
-        return self.matmul(x, self.weight, self.weight_scale, None, None, None, bias)
+        zero = None
+        if not self.symmetric:
+            zero = self.weight_zero
+        return self.matmul(x, self.weight, self.weight_scale, zero, None, None, bias)
 
 
 class _RmsNorm(nn.Cell):

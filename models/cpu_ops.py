@@ -43,11 +43,13 @@ class CpuOperators:
         quantization = self.shape.quantization.get(name)
         if quantization is None:
             return _Linear(in_features, out_features, has_bias, self.dtype)
-        if quantization.bits == 4:
-            return _Int4Linear(in_features, out_features, has_bias, self.dtype, quantization)
         if quantization.activations == "per_token":
-            return _Int8ProductLinear(in_features, out_features, has_bias, self.dtype)
-        return _Int8Linear(in_features, out_features, has_bias, self.dtype)
+            return _TokenQuantLinear(in_features, out_features, has_bias, self.dtype)
+        if quantization.activations == "per_tensor":
+            return _TensorQuantLinear(in_features, out_features)
+        if quantization.is_by_input(in_features):
+            return _ByInputLinear(in_features, out_features, has_bias, self.dtype, quantization)
+        return _Int8Linear(in_features, out_features, has_bias, self.dtype, quantization.symmetric)
 
     def tied_linear(self) -> nn.Cell:
         return _TiedLinear(self.dtype)
@@ -114,29 +116,38 @@ class _TiedLinear(nn.Cell):
 
 
 class _Int8Linear(nn.Cell):
-    def __init__(self, in_features: int, out_features: int, has_bias: bool, dtype) -> None:  # type: ignore[no-untyped-def]
+    """`weight` int8 [out, in]. `weight_scale` [out, 1] in the stored dtype, `weight_zero` int8 [out, 1]."""
+
+    def __init__(  # type: ignore[no-untyped-def]
+        self, in_features: int, out_features: int, has_bias: bool, dtype, symmetric: bool
+    ) -> None:
         super().__init__()
         self.dtype = dtype
         self.has_bias = has_bias
+        self.symmetric = symmetric
         self.weight = empty_parameter((out_features, in_features), mstype.int8)
         self.weight_scale = empty_parameter((out_features, 1), dtype)
+        if not symmetric:
+            self.weight_zero = empty_parameter((out_features, 1), mstype.int8)
         if has_bias:
             self.bias = empty_parameter((out_features,), dtype)
         self.matmul = ops.MatMul(transpose_b=True)
 
     def construct(self, x):  # type: ignore[no-untyped-def]
-        weight = ops.mul(ops.cast(self.weight, mstype.float32), _as_float32(self.weight_scale, self.dtype))
-        y = self.matmul(x, weight)
+        integers = ops.cast(self.weight, mstype.float32)
+        if not self.symmetric:
+            integers = ops.sub(integers, ops.cast(self.weight_zero, mstype.float32))
+        y = self.matmul(x, ops.mul(integers, _as_float32(self.weight_scale, self.dtype)))
         if self.has_bias:
             y = ops.add(y, _as_float32(self.bias, self.dtype))
         return y
 
 
-class _Int8ProductLinear(nn.Cell):
+class _TokenQuantLinear(nn.Cell):
     """int8 activations times int8 weights: integers held in float32, which is exact below 2^24 and what every
     CPU runtime of MindIR multiplies. Each token is scaled by a 127th of its largest magnitude.
 
-    `weight_scale` is float32 [out] whatever dtype is stored, as on the NPU.
+    `weight` int8 [out, in]. `weight_scale` is float32 [out] whatever dtype is stored, as on the NPU.
     """
 
     def __init__(self, in_features: int, out_features: int, has_bias: bool, dtype) -> None:  # type: ignore[no-untyped-def]
@@ -162,12 +173,39 @@ class _Int8ProductLinear(nn.Cell):
         return y
 
 
-class _Int4Linear(nn.Cell):
-    """Unpacks its weight with float arithmetic, because shifts and masks of bits are not among the few
-    primitives that every CPU runtime of MindIR has.
+class _TensorQuantLinear(nn.Cell):
+    """int8 activations on one calibrated grid times int8 weights, integers held in float32:
 
-    `weight` uint8 [in, out/2]: channel 2j plus 8 in the low nibble, channel 2j+1 plus 8 in the high one.
-    `weight_scale` [groups, out] in the stored dtype.
+        q = clip(round(x * input_scale + input_zero), -128, 127), y = (q weight^T + bias) * weight_scale
+
+    `input_scale`, `input_zero` float32 [1]: integers per unit, and the integer of 0. `weight` int8 [out, in].
+    `weight_scale` float32 [out] has the step of the inputs in it, `bias` int32 [out] the share of the zero
+    point and the layer's own bias in such steps.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.input_scale = empty_parameter((1,), mstype.float32)
+        self.input_zero = empty_parameter((1,), mstype.float32)
+        self.weight = empty_parameter((out_features, in_features), mstype.int8)
+        self.weight_scale = empty_parameter((out_features,), mstype.float32)
+        self.bias = empty_parameter((out_features,), mstype.int32)
+        self.round = ops.Round()
+        self.matmul = ops.MatMul(transpose_b=True)
+
+    def construct(self, x):  # type: ignore[no-untyped-def]
+        integers = self.round(ops.add(ops.mul(x, self.input_scale), self.input_zero))
+        integers = ops.minimum(ops.maximum(integers, -128.0), 127.0)
+        y = self.matmul(integers, ops.cast(self.weight, mstype.float32))
+        return ops.mul(ops.add(y, ops.cast(self.bias, mstype.float32)), self.weight_scale)
+
+
+class _ByInputLinear(nn.Cell):
+    """int4 weights, and int8 weights in groups. 4 bits are unpacked with float arithmetic, because shifts and
+    masks of bits are not among the few primitives that every CPU runtime of MindIR has.
+
+    `weight` int8 [in, out], or uint8 [in, out/2]: channel 2j plus 8 in the low nibble, channel 2j+1 plus 8 in
+    the high one. `weight_scale` [groups, out] in the stored dtype, `weight_zero` int8 [groups, out].
     """
 
     def __init__(  # type: ignore[no-untyped-def]
@@ -177,38 +215,49 @@ class _Int4Linear(nn.Cell):
         self.dtype = dtype
         self.has_bias = has_bias
         self.inputs, self.outputs = in_features, out_features
+        self.symmetric, self.is_int4 = quantization.symmetric, quantization.bits == 4
         self.group_size, self.groups = quantization.group_size, quantization.groups(in_features)
-        self.weight = empty_parameter((in_features, out_features // 2), mstype.uint8)
+        if self.is_int4:
+            self.weight = empty_parameter((in_features, out_features // 2), mstype.uint8)
+        else:
+            self.weight = empty_parameter((in_features, out_features), mstype.int8)
         self.weight_scale = empty_parameter((self.groups, out_features), dtype)
+        if not self.symmetric:
+            self.weight_zero = empty_parameter((self.groups, out_features), mstype.int8)
         if has_bias:
             self.bias = empty_parameter((out_features,), dtype)
         self.concat = ops.Concat(axis=-1)
         self.matmul = ops.MatMul()
 
-    def integers(self):  # type: ignore[no-untyped-def]
-        """-> float32 [in, out], -8 … 7. Every step is exact: powers of two, and integers below 256."""
+    def unpack(self, both):  # type: ignore[no-untyped-def]
+        """Bytes as float32 [in, out/2] -> [in, out], -8 … 7. Every step is exact: powers of two, and integers
+        below 256."""
         pair = (self.inputs, self.outputs // 2, 1)
-        both = ops.cast(self.weight, mstype.float32)
         high = ops.floor(ops.mul(both, 0.0625))
         low = ops.sub(both, ops.mul(high, 16.0))
         codes = self.concat((ops.reshape(low, pair), ops.reshape(high, pair)))
         return ops.sub(ops.reshape(codes, (self.inputs, self.outputs)), 8.0)
 
-    def scales(self):  # type: ignore[no-untyped-def]
-        """-> float32 [in, out], or [1, out] where one group holds all inputs by definition."""
-        scale = _as_float32(self.weight_scale, self.dtype)
+    def spread(self, rows):  # type: ignore[no-untyped-def]
+        """float32 [groups, out] -> [in, out], or [1, out] where one group holds all inputs by definition."""
         if self.group_size == 0:
-            return scale
-        rows = self.groups * self.group_size
-        scale = ops.reshape(scale, (self.groups, 1, self.outputs))
-        scale = ops.broadcast_to(scale, (self.groups, self.group_size, self.outputs))
-        scale = ops.reshape(scale, (rows, self.outputs))
-        if rows != self.inputs:
-            scale = scale[: self.inputs]
-        return scale
+            return rows
+        count = self.groups * self.group_size
+        rows = ops.reshape(rows, (self.groups, 1, self.outputs))
+        rows = ops.broadcast_to(rows, (self.groups, self.group_size, self.outputs))
+        rows = ops.reshape(rows, (count, self.outputs))
+        if count != self.inputs:
+            rows = rows[: self.inputs]
+        return rows
 
     def construct(self, x):  # type: ignore[no-untyped-def]
-        y = self.matmul(x, ops.mul(self.integers(), self.scales()))
+        integers = ops.cast(self.weight, mstype.float32)
+        if self.is_int4:
+            integers = self.unpack(integers)
+        if not self.symmetric:
+            integers = ops.sub(integers, self.spread(ops.cast(self.weight_zero, mstype.float32)))
+        scale = self.spread(_as_float32(self.weight_scale, self.dtype))
+        y = self.matmul(x, ops.mul(integers, scale))
         if self.has_bias:
             y = ops.add(y, _as_float32(self.bias, self.dtype))
         return y

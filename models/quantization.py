@@ -31,6 +31,11 @@ class WeightQuantization:
         if self.activations != "float" and (self.bits != 8 or self.group_size or not self.symmetric):
             raise ValueError(f"no such quantization: {self}")
 
+    def is_by_input(self, in_features: int) -> bool:
+        """Whether the weight of a layer with this many inputs is stored [in, out] rather than [out, in]: in
+        the one order in which every backend finds the scales of groups, and the pairs of 4 bits."""
+        return self.bits == 4 or self.groups(in_features) > 1
+
     def groups(self, in_features: int) -> int:
         """Scales per output channel of a layer with this many inputs."""
         return -(-in_features // self.group_size) if self.group_size else 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ def all_logits(
     ids: Sequence[int],
     int8_rows: bool = False,
     int8_caches: str | None = None,
+    inputs: Callable[[str, Array], Array] | None = None,
 ) -> Array:
     """Logits [tokens, vocab] after each token of a sequence that starts at position 0. int8_rows: what linear
     layers take in is rounded to integers times a 127th of each row's largest magnitude. int8_caches: keys and
     values are rounded likewise: 'per_token', each head's row by itself; 'per_channel', from -128 to 127 times
-    tensors['model.layers.{i}.self_attn.key_scale'], '….value_scale' [heads, head_dim]."""
+    tensors['model.layers.{i}.self_attn.key_scale'], '….value_scale' [heads, head_dim]. inputs: gets each
+    layer's name and what it takes in, and returns what it shall take instead."""
     w = {name: values.astype(np.float64) for name, values in tensors.items()}
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     dim = config.get("head_dim") or config["hidden_size"] // heads
@@ -35,6 +37,8 @@ def all_logits(
         if int8_rows:
             step = np.abs(values).max(-1, keepdims=True) / 127
             values = np.rint(values / step) * step
+        if inputs is not None:
+            values = inputs(name, values)
         y = values @ w[name + ".weight"].T
         return y + w[name + ".bias"] if name + ".bias" in w else y
 

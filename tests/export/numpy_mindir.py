@@ -51,26 +51,39 @@ def _matmul(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> Any:
     return _half((a.T if transpose_a else a) @ (b.T if transpose_b else b))
 
 
+def _int4_integers(raw: Any) -> Any:
+    """qint4x2 bytes [K, N/2] -> float64 [K, N]."""
+    rows, pairs = raw.shape
+    w = np.stack([raw & 15, raw >> 4], -1).reshape(rows, 2 * pairs).astype(np.int8)
+    return _wide(np.where(w > 7, w - 16, w))
+
+
 def int4_weight(raw: Any, scale: Any, group: int) -> Any:
     """qint4x2 bytes [K, N/2] and scales [groups, N], or [N] without groups -> float64 [K, N]."""
-    rows, pairs = raw.shape
-    assert scale.shape == ((-(-rows // group), 2 * pairs) if group else (2 * pairs,))
-    w = np.stack([raw & 15, raw >> 4], -1).reshape(rows, 2 * pairs).astype(np.int8)
-    w = np.where(w > 7, w - 16, w)
-    return _wide(w) * (np.repeat(_wide(scale), group, 0)[:rows] if group else _wide(scale))
+    w = _int4_integers(raw)
+    assert scale.shape == ((-(-len(w) // group), w.shape[1]) if group else (w.shape[1],))
+    return w * (np.repeat(_wide(scale), group, 0)[: len(w)] if group else _wide(scale))
 
 
 def _weight_quant_matmul(x: Any, w: Any, scale: Any, *rest: Any) -> Any:
     offset, quant_scale, quant_offset, bias, transpose_x, transpose_w, group = rest
-    assert offset is None and quant_scale is None and quant_offset is None
+    assert quant_scale is None and quant_offset is None
     assert x.dtype == scale.dtype == np.float16 and transpose_x == 0
-    if w.dtype == np.int8:
-        assert (transpose_w, group, scale.ndim) == (1, 0, 1)
-        weight = _wide(w).T * _wide(scale)[None, :]
+    if offset is not None:
+        assert offset.dtype == np.float16 and offset.shape == scale.shape
+    if w.dtype == np.int8 and not group:
+        assert (transpose_w, scale.ndim) == (1, 1)
+        integers = _wide(w).T
     else:
         assert transpose_w == 0
-        weight = int4_weight(w, scale, group)
-    y = _wide(x) @ weight
+        integers = _wide(w) if w.dtype == np.int8 else _int4_integers(w)
+    groups = -(-len(integers) // group) if group else None
+    assert scale.shape == ((groups, integers.shape[1]) if group else (integers.shape[1],))
+
+    def spread(values: Any) -> Any:
+        return np.repeat(_wide(values), group, 0)[: len(integers)] if group else _wide(values)
+
+    y = _wide(x) @ ((integers + (0 if offset is None else spread(offset))) * spread(scale))
     if bias is not None:
         assert bias.dtype == np.float16
         y = y + _wide(bias)
@@ -85,18 +98,23 @@ def _dynamic_quant(x: Any, smooth: Any) -> Any:
 
 
 def _quant(x: Any, scale: Any, offset: Any, sqrt_mode: bool, rounding: int, dtype: int) -> Any:
-    assert (
-        x.dtype == scale.dtype == offset.dtype == np.float32 and scale.shape == offset.shape == x.shape[-1:]
-    )
+    assert x.dtype == scale.dtype == offset.dtype in (np.float16, np.float32)
+    assert scale.shape == offset.shape in ((1,), x.shape[-1:])
     assert not sqrt_mode and rounding == 0 and dtype == 32
     return np.clip(np.rint(_wide(x) * _wide(scale) + _wide(offset)), -128, 127).astype(np.int8)
 
 
 def _quant_matmul(x: Any, w: Any, scale: Any, offset: Any, bias: Any, per_token: Any, *rest: Any) -> Any:
     transpose_x, transpose_w, _dtype = rest
-    assert offset is None and bias is None and not transpose_x and transpose_w
-    assert x.dtype == w.dtype == np.int8 and scale.dtype == per_token.dtype == np.float32
+    assert offset is None and not transpose_x and transpose_w
+    assert x.dtype == w.dtype == np.int8 and scale.dtype == np.float32
     sums = x.astype(np.int64) @ w.astype(np.int64).T
+    if bias is not None:
+        assert bias.dtype == np.int32 and bias.shape == (len(w),)
+        sums = sums + bias
+    if per_token is None:
+        return _half(sums * _wide(scale))
+    assert per_token.dtype == np.float32
     return _half(sums * _wide(scale) * _wide(per_token)[:, None])
 
 
