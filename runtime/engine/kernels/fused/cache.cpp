@@ -1,6 +1,6 @@
 #include <algorithm>
 #include <bit>
-#include <cmath>
+#include <functional>
 #include <limits>
 
 #include "kernels/fused/operators.h"
@@ -24,8 +24,8 @@ int8_t to_int8(float x) {
 
 // A 127th of the largest magnitude; NaN if some number is not finite.
 float scale_of(const float* x, int64_t size) {
-  uint32_t most = 0;  // magnitudes order like their bits
-  for (int64_t i = 0; i < size; ++i) most = std::max(most, std::bit_cast<uint32_t>(x[i]) & 0x7fffffff);
+  int32_t most = 0;  // magnitudes order like their bits
+  for (int64_t i = 0; i < size; ++i) most = std::max(most, std::bit_cast<int32_t>(x[i]) & 0x7fffffff);
   const auto top = std::bit_cast<float>(most);
   return top < std::numeric_limits<float>::infinity() ? top / kMost : std::numeric_limits<float>::quiet_NaN();
 }
@@ -43,21 +43,33 @@ void quantize_channels(const float* x, const float* scales, int8_t* y, int64_t s
   for (int64_t i = 0; i < size; ++i) y[i] = to_int8(x[i] * (1.0f / scales[i]));
 }
 
+// Numbers that a thread is woken up for.
+constexpr int64_t kNumbersPerThread = 16 * 1024;
+
 // f(row of a head of x, number of its row in the cache, head), for all rows.
 template <class F>
 void for_each_row(const Tensor& cache, const Tensor& x, const RunContext& context, const F& f) {
   const int64_t heads = cache.dims[1];
   const int64_t length = cache.dims[2];
   const int64_t d = x.dims[1] / heads;
+  const int64_t grain = std::max<int64_t>(1, kNumbersPerThread / x.dims[1]);
   for (const Segment& s : context.segments) {
     if (s.slot < 0 || s.slot >= cache.dims[0] || s.position < 0 || int64_t{s.position} + s.n > length) {
       fail_internal("a cache write outside of the cache");
     }
-    for (int64_t i = 0; i < s.n; ++i) {
-      for (int64_t h = 0; h < heads; ++h) {
-        f(x.as<const float>() + ((s.row0 + i) * heads + h) * d,
-          (s.slot * heads + h) * length + s.position + i, h);
+    const auto rows = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (int64_t h = 0; h < heads; ++h) {
+          f(x.as<const float>() + ((s.row0 + i) * heads + h) * d,
+            (s.slot * heads + h) * length + s.position + i, h);
+        }
       }
+    };
+    // A reference fits into std::function without memory from the heap.
+    if (s.n <= grain) {
+      rows(0, s.n);
+    } else {
+      context.pool.parallel_for(s.n, grain, std::cref(rows));
     }
   }
 }
