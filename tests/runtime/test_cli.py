@@ -178,6 +178,24 @@ def test_inspect(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "operators     " in capsys.readouterr().out
 
 
+def test_inspect_tells_int8_caches_from_their_scales(
+    exported: Callable[..., Path], tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = exported(tiny_checkpoint, dtype="float32", kv_dtype="int8")
+    assert cli.main(["inspect", str(bundle)]) == 0
+    text = capsys.readouterr().out
+    for expected in (
+        "KV cache int8 per_token",
+        "key_cache.0 … value_cache.1 (4): int8[1, 2, 64, 8]",
+        "key_cache_scale.0 … value_cache_scale.1 (4): float32[1, 2, 64, 1]",
+        "fused.CacheScale 4",
+    ):
+        assert expected in text
+    assert cli.main(["inspect", str(bundle), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["memory"]["kv_cache"] == 2 * 2 * 2 * 64 * (8 + 4)
+
+
 @pytest.mark.parametrize(
     ("choices", "line"),
     [
