@@ -28,10 +28,10 @@ __all__ = [
 ]
 
 
-def load_tokenizer(path: str | os.PathLike[str]) -> SentencePieceTokenizer:
-    """Open the SentencePiece tokenizer of a bundle or a checkpoint directory, or a tokenizer.model itself.
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """Open the tokenizer of a bundle or a checkpoint directory, or a tokenizer.model itself, on the host.
 
-    It is made of the sentencepiece package, for the host; the engine has a tokenizer of its own, for every
+    It is made of the packages sentencepiece or tokenizers; the engine has tokenizers of its own, of every
     kind (mindir_llm.runtime.EngineTokenizer). TokenizerError names the file that is missing, damaged or not
     supported.
     """
@@ -43,9 +43,14 @@ def load_tokenizer(path: str | os.PathLike[str]) -> SentencePieceTokenizer:
     if manifest.is_file():
         return _from_bundle(location, manifest)
     config = TokenizerConfig.from_checkpoint(location)
+    if config is None and (location / "tokenizer.json").is_file():
+        from .hugging_face_tokenizer import HuggingFaceTokenizer
+
+        return HuggingFaceTokenizer(location)
     if config is None:
         raise TokenizerError(
-            f"{location}: neither a bundle (manifest.json) nor a directory with tokenizer.model"
+            f"{location}: neither a bundle (manifest.json) nor a directory with tokenizer.model "
+            "or tokenizer.json"
         )
     return SentencePieceTokenizer(location / config.files[0], config)
 

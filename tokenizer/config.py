@@ -107,14 +107,7 @@ class TokenizerConfig:
             return None if found < 0 else found
 
         eos = token_id("eos_token", processor.eos_id())
-        stops = _read_json(directory / "generation_config.json").get("eos_token_id")
-        if stops is None:
-            stops = _read_json(directory / "config.json").get("eos_token_id")
-        if stops is None:
-            stops = [] if eos is None else [eos]
-        stops = stops if isinstance(stops, list) else [stops]
-        if not all(map(_is_id, stops)):
-            raise TokenizerError(f"{directory}: eos_token_id is {stops!r}, expected token ids")
+        stops = read_stop_ids(directory) or (() if eos is None else (eos,))
         return cls(
             kind=SENTENCEPIECE,
             files=("tokenizer.model",),
@@ -122,7 +115,7 @@ class TokenizerConfig:
             add_eos_token=bool(settings.get("add_eos_token", False)),
             bos_token_id=token_id("bos_token", processor.bos_id()),
             eos_token_id=eos,
-            stop_token_ids=tuple(stops),
+            stop_token_ids=stops,
             chat_template=_chat_template(directory, settings),
         )
 
@@ -162,9 +155,25 @@ def _warn_of_added_tokens(directory: Path, settings: dict[str, Any], vocab_size:
             )
 
 
+def read_settings(directory: Path) -> dict[str, Any]:
+    """tokenizer_config.json of a checkpoint folder; {} where there is none."""
+    return _read_json(directory / "tokenizer_config.json")
+
+
+def read_stop_ids(directory: Path) -> tuple[int, ...]:
+    """Ids that end a text: those of generation_config.json, else of config.json, else none."""
+    stops = _read_json(directory / "generation_config.json").get("eos_token_id")
+    if stops is None:
+        stops = _read_json(directory / "config.json").get("eos_token_id")
+    stops = [] if stops is None else stops if isinstance(stops, list) else [stops]
+    if not all(map(_is_id, stops)):
+        raise TokenizerError(f"{directory}: eos_token_id is {stops!r}, expected token ids")
+    return tuple(stops)
+
+
 def read_chat_template(directory: Path) -> str | None:
     """The chat template of a checkpoint folder."""
-    return _chat_template(directory, _read_json(directory / "tokenizer_config.json"))
+    return _chat_template(directory, read_settings(directory))
 
 
 def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:

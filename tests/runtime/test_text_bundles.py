@@ -102,6 +102,28 @@ def test_the_bundle_s_tokenizer_is_the_checkpoint_s(made: tuple[str, Path, Path,
         load_tokenizer(bundle)
 
 
+def test_the_host_reads_a_tokenizer_json_like_the_engine(made: tuple[str, Path, Path, Tokenizer]) -> None:
+    """Calibration reads texts with it."""
+    kind, checkpoint, _, _ = made
+    if kind != "tokenizer.json":
+        with pytest.raises(TokenizerError):
+            load_tokenizer(checkpoint)
+        return
+    ours, host = EngineTokenizer(checkpoint), load_tokenizer(checkpoint)
+    for text in (PROMPT, *SAMPLES.values()):
+        for special in (True, False):
+            assert host.encode(text, special, special) == ours.encode(text, special, special)
+        ids = ours.encode(text)
+        decoder = host.stream_decoder()
+        assert "".join([decoder.push(index) for index in ids]) + decoder.flush() == ours.decode(ids, True)
+    for name in ("vocab_size", "bos_token_id", "eos_token_id", "all_special_ids", "chat_template"):
+        assert getattr(host, name) == getattr(ours, name), name
+    assert set(host.stop_token_ids) == set(ours.stop_token_ids)
+    assert [host.spelling(index) for index in range(300)] == [ours.spelling(index) for index in range(300)]
+    with pytest.raises(TokenizerError, match="outside the vocabulary"):
+        host.spelling(len(host))
+
+
 def test_text_in_text_out(made: tuple[str, Path, Path, Tokenizer]) -> None:
     _kind, _, bundle, theirs = made
     with LLM(bundle) as llm:
