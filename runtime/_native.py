@@ -207,6 +207,8 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mllm_session_position": (_CHECK, (_HANDLE, c_int32, POINTER(c_int32))),
     "mllm_session_rewind": (_CHECK, (_HANDLE, c_int32, c_int32)),
     "mllm_session_logits": (_CHECK, (_HANDLE, c_int32, POINTER(POINTER(c_float)))),
+    "mllm_session_save": (_CHECK, (_HANDLE, c_int32, POINTER(c_void_p), POINTER(c_size_t))),
+    "mllm_session_restore": (_CHECK, (_HANDLE, c_int32, c_void_p, c_size_t)),
     "mllm_session_set_profiling": (_CHECK, (_HANDLE, c_int32)),
     "mllm_session_profile": (_CHECK, (_HANDLE, POINTER(c_char_p))),
     "mllm_template_open": (_CHECK, (c_char_p, c_size_t, POINTER(_HANDLE))),

@@ -43,8 +43,16 @@ class Session(Protocol):
     def feed(self, segments: Sequence[tuple[int, Sequence[int]]]) -> None:
         """Append tokens to slots: (slot, token ids) pairs, each slot at most once. On error nothing moves."""
 
+    def position(self, slot: int) -> int:
+        """How many tokens the slot holds."""
+
     def rewind(self, slot: int, position: int) -> None:
         """Forget the slot's tokens from `position` on."""
+
+    def save(self, slot: int) -> bytes:
+        """What the slot holds, for `restore`; BundleError there where it is damaged or of another bundle."""
+
+    def restore(self, slot: int, saved: bytes) -> None: ...
 
     def logits(self, slot: int) -> Logits:
         """float32 [vocab_size] after the slot's last token; a view, valid until the next call."""

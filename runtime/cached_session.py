@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .backend import Logits, Session
+from .errors import BundleError
 
 
 class CachedSession:
@@ -38,6 +39,18 @@ class CachedSession:
         self._session.rewind(slot, kept)
         del self._held[slot][kept:]
         return list(ids[kept:])
+
+    def save(self) -> list[tuple[list[int], bytes]]:
+        """Tokens and cache of every slot."""
+        return [(list(ids), self._session.save(slot)) for slot, ids in enumerate(self._held)]
+
+    def restore(self, slots: Sequence[tuple[list[int], bytes]]) -> None:
+        """The counterpart of `save`, into an empty session; what has no slot here is left out."""
+        for slot, (ids, saved) in enumerate(slots[: len(self._held)]):
+            self._session.restore(slot, saved)
+            if (held := self._session.position(slot)) != len(ids):
+                raise BundleError(f"damaged saved session: slot {slot} holds {held} tokens, not {len(ids)}")
+            self._held[slot] = ids
 
     def feed(self, segments: Sequence[tuple[int, Sequence[int]]]) -> None:
         self._session.feed(segments)

@@ -132,9 +132,16 @@ def _answer(terminal: Terminal, conversation: Conversation, text: str, with_stat
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """While this lasts, Ctrl-C only sets a flag: the engine ends its step, and the KV cache stays of use."""
+    """While this lasts, Ctrl-C only sets a flag: the engine ends its step, and the KV cache stays of use. A
+    second one, where nothing comes that could be stopped, is the usual KeyboardInterrupt."""
     seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+
+    def note(number: int, _: Any) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
     try:
         yield lambda: bool(seen)
     finally:

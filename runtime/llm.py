@@ -11,7 +11,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import sequence
+from . import sequence, session_file
 from .backend import Model, ModelInfo
 from .cached_session import CachedSession
 from .chat_template import render_chat_template
@@ -188,6 +188,32 @@ class LLM:
         if (params.best_of or params.n) > 1:
             raise InvalidArgumentError("stream() writes one text; n and best_of are for generate()")
         return TextStream(self, self._sequences(parsed, [params])[0])
+
+    def save_session(self, path: str | os.PathLike[str]) -> None:
+        """Write what the last finished call left in the KV cache, so that another process can go on with it:
+        a long system prompt, say, that need not be computed at every start. InvalidArgumentError before the
+        first call."""
+        with self._idle_lock:
+            if not self._idle_sessions:
+                raise InvalidArgumentError("there is no finished call whose KV cache could be saved")
+            session_file.write(Path(path), self._idle_sessions[-1].save())
+
+    def load_session(self, path: str | os.PathLike[str]) -> None:
+        """Take over what `save_session` wrote. Prompts that begin like those before it reuse it.
+
+        BundleError where the file is damaged or comes from another bundle.
+        """
+        if self._closed:
+            raise InvalidArgumentError("the LLM is closed")
+        slots = session_file.read(Path(path), self.info)
+        session = CachedSession(self._model.new_session(), self.info.batch_size, self._prefix_reuse)
+        try:
+            session.restore(slots)
+        except BaseException:
+            session.close()
+            raise
+        with self._idle_lock:
+            self._idle_sessions.append(session)
 
     def close(self) -> None:
         """Free weights and KV caches."""

@@ -120,6 +120,14 @@ class NativeSession(_Handle):
     def rewind(self, slot: int, position: int) -> None:
         self._library.mllm_session_rewind(self._handle, slot, position)
 
+    def save(self, slot: int) -> bytes:
+        data, size = ctypes.c_void_p(), ctypes.c_size_t()
+        self._library.mllm_session_save(self._handle, slot, byref(data), byref(size))
+        return ctypes.string_at(data.value or 0, size.value)
+
+    def restore(self, slot: int, saved: bytes) -> None:
+        self._library.mllm_session_restore(self._handle, slot, saved, len(saved))
+
     def logits(self, slot: int) -> Logits:
         pointer = POINTER(c_float)()
         self._library.mllm_session_logits(self._handle, slot, byref(pointer))

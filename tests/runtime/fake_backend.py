@@ -56,6 +56,15 @@ class FakeSession:
                 raise CapacityError("full")
             self.slots[slot] += ids
 
+    def position(self, slot: int) -> int:
+        return len(self.slots[slot])
+
+    def save(self, slot: int) -> bytes:
+        return bytes(self.slots[slot])
+
+    def restore(self, slot: int, saved: bytes) -> None:
+        self.slots[slot] = list(saved)
+
     def rewind(self, slot: int, position: int) -> None:
         assert position <= len(self.slots[slot])
         del self.slots[slot][position:]

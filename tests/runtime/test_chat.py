@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -288,6 +289,16 @@ def test_ctrl_c_stops_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_second_ctrl_c_ends_the_program() -> None:
+    def next_logits(context: list[int]) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second one does not come back")
+
+    with pytest.raises(KeyboardInterrupt):
+        talk_through("Say\n", next_logits)
+
+
 def test_notes_about_a_full_context(monkeypatch: pytest.MonkeyPatch) -> None:
     _, notes, _ = interactive("12345\n12345\n", says("0123456789"), monkeypatch, max_seq_len=38)
     assert "the context is full: /reset starts anew" in notes
@@ -372,7 +383,13 @@ def test_at_a_real_terminal(tiny_bundle: Path, tmp_path: Path) -> None:
     assert b"> " in shown and b"error: unknown command /nonsense" in shown
 
 
-def test_results_with_and_without_reuse(tiny_bundle: Path) -> None:
+KINDS = [{"dtype": "float32"}, {"quant": "a16w8"}, {"quant": "a16w8", "kv_dtype": "int8"}]
+
+
+@pytest.mark.parametrize("choices", KINDS)
+def test_results_with_and_without_reuse(
+    choices: dict[str, Any], tiny_checkpoint: Path, exported: Callable[..., Path]
+) -> None:
     """The engine itself: a prompt that begins in the KV cache continues as one computed anew."""
     params = SamplingParams(temperature=0, max_tokens=6, ignore_eos=True, logprobs=3)
     turns = [
@@ -382,7 +399,8 @@ def test_results_with_and_without_reuse(tiny_bundle: Path) -> None:
         "Once",
         "The fox found",
     ]
-    with LLM(tiny_bundle) as reusing, LLM(tiny_bundle, prefix_reuse=False) as fresh:
+    bundle = exported(tiny_checkpoint, prefill_chunk=8, **choices)
+    with LLM(bundle) as reusing, LLM(bundle, prefix_reuse=False) as fresh:
         cached = []
         for text in turns:
             (found,), (expected,) = reusing.generate(text, params), fresh.generate(text, params)

@@ -265,6 +265,8 @@ STATEMENTS = {
     "overridden function": "{{ range is defined }}{{ x }}{% set range = 5 %}{{ range }}",
     "joiner, cycler": "{% set j = joiner('|') %}{% for i in l %}{{ j() }}{{ i }}{% endfor %}{% set c = cycler('a', 'b') %}"
     "{{ c.next() }}{{ c.next() }}{{ c.next() }}{{ c.current }}{{ c.reset() }}{{ c.current }}",
+    "a loop kept for later": "{% set ns = namespace() %}{% with w = 2 %}{% for i in l if i != w %}{% set ns.l = loop %}"
+    "{% break %}{% endfor %}{% endwith %}{{ ns.l.index }}{{ ns.l.first }}{{ ns.l.previtem is defined }}",
     "generators are used up": "{% set g = l|select('odd') %}{{ g|list }}{{ g|list }}{% set h = l|map('string') %}{{ h|first }}{{ h|join }}",
     "unknown tag": "{% frobnicate %}",
     "colon": "{% if true: %}a{% else: %}b{% endif %}",
@@ -526,6 +528,8 @@ def test_json_of_any_value(value: Any, indent: int | None, ascii_only: bool, sor
         ("{{ 'x' * 9223372036854775807 }}", "too long"),
         ("{{ [1] * 99999999 }}", "too long"),
         ("{{ 'a'.center(99999999999) }}", "16 MiB"),
+        ("{{ 'a'.center(4611686018427387904, '😀') }}", "16 MiB"),
+        ("{{ range(0, 6, 2)[::4611686018427387904] }}", "64 bits"),
         ("{{ ('ab' * 9999)|replace('', 'x' * 9999) }}", "16 MiB"),
         ("{{ '%999999d' % 1 }}", "too large"),
         ("{{ 9223372036854775807 + 1 }}", "64 bits"),

@@ -2,7 +2,9 @@
 #ifndef MINDIR_LLM_API_HANDLES_H_
 #define MINDIR_LLM_API_HANDLES_H_
 
+#include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "session/model.h"
 #include "session/session.h"
@@ -13,6 +15,7 @@ struct mllm_model {
 
 struct mllm_session {
   mllm::Session session;
+  std::vector<uint8_t> saved = {};  // what mllm_session_save handed out
 };
 
 #endif  // MINDIR_LLM_API_HANDLES_H_

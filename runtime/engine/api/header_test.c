@@ -32,6 +32,7 @@ int main(void) {
   mllm_template_close(NULL);
   mllm_graph_close(NULL);
   mllm_model_close(NULL);
+  if (mllm_session_restore(NULL, 0, "x", 1) != MLLM_ERROR_INVALID_ARGUMENT) return 14;
   mllm_session_close(NULL);
   mllm_sampler_close(NULL);
   printf("1 passed, 0 failed\n");

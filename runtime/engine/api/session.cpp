@@ -51,6 +51,25 @@ mllm_status mllm_session_rewind(mllm_session* session, int32_t slot, int32_t pos
   });
 }
 
+mllm_status mllm_session_save(mllm_session* session, int32_t slot, const void** data, size_t* size) {
+  return guard([&] {
+    require(session, "session");
+    require(data, "data");
+    require(size, "size");
+    session->saved = session->session.save(slot);
+    *data = session->saved.data();
+    *size = session->saved.size();
+  });
+}
+
+mllm_status mllm_session_restore(mllm_session* session, int32_t slot, const void* data, size_t size) {
+  return guard([&] {
+    require(session, "session");
+    require(data, "data");
+    session->session.restore(slot, {static_cast<const uint8_t*>(data), size});
+  });
+}
+
 mllm_status mllm_session_set_profiling(mllm_session* session, int32_t on) {
   return guard([&] {
     require(session, "session");

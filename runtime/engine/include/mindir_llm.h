@@ -147,6 +147,14 @@ MLLM_API mllm_status mllm_session_rewind(mllm_session* session, int32_t slot, in
 /* float32 [vocab_size] after the slot's last token. */
 MLLM_API mllm_status mllm_session_logits(const mllm_session* session, int32_t slot, const float** logits);
 
+/* What the slot holds, as bytes to keep in a file: a prompt is computed once and gone on with later, in
+ * another process too. Owned by the session, valid until its next save or close. The bytes hold no token ids.
+ */
+MLLM_API mllm_status mllm_session_save(mllm_session* session, int32_t slot, const void** data, size_t* size);
+/* Put saved bytes into a slot of a session of the same bundle; its logits are unavailable until it is fed.
+ * MLLM_ERROR_FORMAT, and nothing changes, where they are damaged or another bundle's. */
+MLLM_API mllm_status mllm_session_restore(mllm_session* session, int32_t slot, const void* data, size_t size);
+
 /* Switch the measuring of operators on (from zero) or off. */
 MLLM_API mllm_status mllm_session_set_profiling(mllm_session* session, int32_t on);
 /* JSON: {"prefill": [{"operator", "name", "calls", "seconds"}], "decode": […]}, in the order of execution.

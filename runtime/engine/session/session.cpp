@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "base/sha256.h"
+#include "session/saved_slot.h"
 
 namespace mllm {
 namespace {
@@ -50,6 +52,12 @@ class SavedRows {
   int64_t count_;
   std::vector<uint8_t> saved_;
 };
+
+// What is saved belongs to one bundle: its manifest lists the digests of all other files.
+std::string bundle_id(const Model& model) {
+  const std::string& text = model.manifest().text;
+  return sha256_hex({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
 
 }  // namespace
 
@@ -110,6 +118,17 @@ const std::vector<float>& Session::logits(int32_t slot) const {
   const Slot& s = slot_at(slot);
   if (!s.has_logits) fail_argument("slot " + std::to_string(slot) + " has no logits: feed it tokens first");
   return s.logits;
+}
+
+std::vector<uint8_t> Session::save(int32_t slot) const {
+  return save_slot(bundle_id(model_), caches_, slot, slot_at(slot).position);
+}
+
+void Session::restore(int32_t slot, std::span<const uint8_t> saved) {
+  slot_at(slot);
+  Slot& s = slots_[static_cast<size_t>(slot)];
+  s.position = restore_slot(bundle_id(model_), caches_, slot, model_.manifest().max_seq_len, saved);
+  s.has_logits = false;
 }
 
 void Session::set_profiling(bool on) {

@@ -30,6 +30,11 @@ class Session {
   void rewind(int32_t slot, int32_t position);
   const std::vector<float>& logits(int32_t slot) const;  // [vocab]
 
+  // The slot's tokens as bytes, and back into a slot of a session of the same bundle; like rewind, restoring
+  // leaves no logits.
+  std::vector<uint8_t> save(int32_t slot) const;
+  void restore(int32_t slot, std::span<const uint8_t> saved);
+
   void set_profiling(bool on);        // starts from zero
   const std::string& profile_json();  // valid until the next call
 

@@ -139,6 +139,44 @@ TEST(wrong_feeds_change_nothing) {
   }
 }
 
+TEST(saved_slots_go_on_as_they_were) {
+  for (const std::string& bundle : bundles()) {
+    const auto model = Model::open(bundle, {.threads = 2});
+    const Manifest& m = model->manifest();
+    const int32_t last = m.batch_size - 1;
+    std::vector<int32_t> tokens;
+    for (int32_t i = 0; i < m.prefill_chunk + 3; ++i) tokens.push_back((i * 5 + 2) % m.vocab_size);
+    Session a(*model), b(*model);
+    const Feed all{last, tokens};
+    a.feed({&all, 1});
+    std::vector<uint8_t> saved = a.save(last);
+    const Feed noise{0, std::span(tokens).first(2)};
+    b.feed({&noise, 1});
+    const std::vector<float> before = b.logits(0);
+
+    for (const size_t at : {size_t{0}, size_t{8}, size_t{13}, size_t{20}, size_t{100}, saved.size() - 1}) {
+      std::vector<uint8_t> damaged = saved;
+      damaged[at] ^= 1;
+      CHECK_THROWS(b.restore(0, damaged), MLLM_ERROR_FORMAT);
+    }
+    for (const size_t size : {size_t{0}, size_t{9}, size_t{144}, saved.size() - 1}) {
+      CHECK_THROWS(b.restore(0, std::span(saved).first(size)), MLLM_ERROR_FORMAT);
+    }
+    CHECK_THROWS(b.restore(m.batch_size, saved), MLLM_ERROR_INVALID_ARGUMENT);
+    CHECK_EQ(b.position(0), 2);
+    CHECK(b.logits(0) == before);
+
+    b.restore(0, saved);
+    CHECK_EQ(b.position(0), static_cast<int32_t>(tokens.size()));
+    CHECK_THROWS(b.logits(0), MLLM_ERROR_INVALID_ARGUMENT);
+    const Feed next_a{last, std::span(tokens).first(1)}, next_b{0, std::span(tokens).first(1)};
+    a.feed({&next_a, 1});
+    b.feed({&next_b, 1});
+    CHECK(a.logits(last) == b.logits(0));
+    CHECK(a.save(last) == b.save(0));
+  }
+}
+
 TEST(sessions_in_several_threads) {
   for (const std::string& bundle : bundles()) {
     const auto model = Model::open(bundle, {.threads = 3});

@@ -717,7 +717,7 @@ Value Context::slice(const Value& object, const Value& start, const Value& stop,
     Sequence* r = result.sequence();
     r->start = s->start + from * s->step;
     r->stop = s->start + to * s->step;
-    r->step = s->step * by;
+    if (__builtin_mul_overflow(s->step, by, &r->step)) fail("an integer needs more than 64 bits");
   }
   return result;
 }

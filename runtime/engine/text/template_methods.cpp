@@ -162,6 +162,7 @@ Value pad_method(Context& c, const Value& self, CallArguments& a) {
   std::string text = self.str();
   const int64_t missing = p.integer(0, 0) - static_cast<int64_t>(count_code_points(text));
   if (missing <= 0) return self;
+  c.check_size(static_cast<size_t>(missing));
   c.check_size(text.size() + static_cast<size_t>(missing) * fill.size());
   // str.center puts the odd one on the left when the width is odd.
   const int64_t left = side == Side::Right || side == Side::Zeros ? missing

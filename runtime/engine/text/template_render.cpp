@@ -53,6 +53,12 @@ class Loop : public Object {
     return true;
   }
 
+  // Whoever kept the loop finds nothing more behind it: its condition refers to scopes that end.
+  void finish() {
+    at_ = items_.size();
+    condition_ = nullptr;
+  }
+
   std::unique_ptr<Value> attribute(Context& c, const std::string& name) override {
     const auto give = [](Value v) { return std::make_unique<Value>(std::move(v)); };
     if (name == "index") return give(index0_ + 1);
@@ -238,6 +244,7 @@ Renderer::Flow Renderer::loop(const Statement& s, std::string& out) {
     const Flow flow = execute(s.body, out);
     if (flow == Flow::Break) break;
   }
+  loop->finish();
   if (ran || s.otherwise.empty()) return Flow::Next;
   const Inner scope(*this, outer);
   return execute(s.otherwise, out);

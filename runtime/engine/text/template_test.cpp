@@ -118,6 +118,14 @@ TEST(bounds_time_memory_and_recursion) {
                MLLM_ERROR_FORMAT);
 }
 
+// What a loop's condition refers to is gone when somebody asks a kept loop what comes next.
+TEST(loops_may_be_kept) {
+  CHECK_EQ(render("{% set ns = namespace() %}{% with w = 2 %}{% for i in [1, 2, 3] if i != w %}"
+                  "{% set ns.loop = loop %}{% break %}{% endfor %}{% endwith %}"
+                  "{% with a = 1, b = 2 %}{{ ns.loop.last }}{{ ns.loop.nextitem is defined }}{% endwith %}"),
+           std::string("TrueFalse"));
+}
+
 // Whatever becomes of the source: a text, or an error.
 TEST(survives_damaged_sources) {
   std::mt19937 random(7);

@@ -1,6 +1,6 @@
 """Writes the engine's tables for Python's string methods on Unicode text, from this Python's own data.
 
-    python tools/case_tables.py > runtime/engine/text/template_unicode_tables.h
+    python tools/make_case_tables.py > runtime/engine/text/template_unicode_tables.h
 
 Properties are probed through `str` itself, so that the engine's upper(), lower(), title() and repr agree with
 Python's by construction (for the Unicode version that the header names).
@@ -85,7 +85,7 @@ def is_case_ignorable(char: str) -> bool:
 def main() -> None:
     version = unicodedata.unidata_version
     sys.stdout.write(
-        f"""// Unicode {version} as Python's str methods see it; written by tools/case_tables.py, not by hand.
+        f"""// Unicode {version} as Python's str methods see it; written by tools/make_case_tables.py, not by hand.
 // clang-format off
 #ifndef MINDIR_LLM_TEXT_TEMPLATE_UNICODE_TABLES_H_
 #define MINDIR_LLM_TEXT_TEMPLATE_UNICODE_TABLES_H_
