@@ -85,7 +85,7 @@ def is_case_ignorable(char: str) -> bool:
 def main() -> None:
     version = unicodedata.unidata_version
     sys.stdout.write(
-        f"""// Unicode {version} as Python's str methods see it; written by tools/make_case_tables.py, not by hand.
+        f"""// Unicode {version} as Python's str methods see it. Written by tools/make_case_tables.py.
 // clang-format off
 #ifndef MINDIR_LLM_TEXT_TEMPLATE_UNICODE_TABLES_H_
 #define MINDIR_LLM_TEXT_TEMPLATE_UNICODE_TABLES_H_

@@ -1,4 +1,4 @@
-// Unicode 14.0.0 as Python's str methods see it; written by tools/make_case_tables.py, not by hand.
+// Unicode 14.0.0 as Python's str methods see it. Written by tools/make_case_tables.py.
 // clang-format off
 #ifndef MINDIR_LLM_TEXT_TEMPLATE_UNICODE_TABLES_H_
 #define MINDIR_LLM_TEXT_TEMPLATE_UNICODE_TABLES_H_
