@@ -134,7 +134,7 @@ Manifest Manifest::read(const std::string& bundle) {
   m.num_layers = size_field(model, "num_hidden_layers", kMostLayers);
   m.num_kv_heads = size_field(model, "num_key_value_heads", kMostSize);
   m.head_dim = size_field(model, "head_dim", kMostSize);
-  choice(json.at("quantization").at("scheme"), {"none", "a16w8", "a16w4", "a8w8-dynamic"});
+  choice(json.at("quantization").at("scheme"), {"none", "a16w8", "a16w4", "a8w8-dynamic", "a8w8"});
 
   const Json& graphs = json.at("graphs");
   m.prefill_graph = graphs.at("prefill").string();
