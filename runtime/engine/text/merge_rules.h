@@ -14,8 +14,13 @@ namespace mllm::text {
 inline void add_merge(std::string_view left, std::string_view right, const std::string& where,
                       ByteLevelModel& model) {
   const ByteLevelVocabulary& vocabulary = model.vocabulary;
-  const MergeTable::Merge merge{vocabulary.find_spelling(left), vocabulary.find_spelling(right),
-                                vocabulary.find_spelling(std::string(left) + std::string(right))};
+  MergeTable::Merge merge{};
+  if (std::string a, b; bytes_of_spelling(left, a) && bytes_of_spelling(right, b)) {
+    merge = {vocabulary.find_bytes(a), vocabulary.find_bytes(b), vocabulary.find_bytes(a + b)};
+  } else {
+    merge = {vocabulary.find_spelling(left), vocabulary.find_spelling(right),
+             vocabulary.find_spelling(std::string(left) + std::string(right))};
+  }
   if (merge.left < 0 || merge.right < 0 || merge.id < 0) {
     fail_format(where + "a merge of \"" + std::string(left) + "\" and \"" + std::string(right) +
                 "\", which are not in the vocabulary, or not together");

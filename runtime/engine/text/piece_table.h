@@ -37,16 +37,17 @@ class PieceTable {
   // False, and nothing changes, where an equal key is there already.
   bool insert(std::string_view key, int32_t id) {
     if (2 * (keys_.size() + 1) > slots_.size()) resize(2 * slots_.size());
-    uint32_t* const slot = slot_of(key);
-    if (*slot) return false;
+    const uint64_t hash = hash_bytes(key);
+    Slot& slot = slots_[place(key, hash)];
+    if (slot.entry) return false;
     keys_.push_back({key, id});
-    *slot = static_cast<uint32_t>(keys_.size());
+    slot = {static_cast<uint32_t>(keys_.size()), tag(hash)};
     return true;
   }
 
   int32_t find(std::string_view key) const {  // -1: not there
-    const uint32_t slot = *const_cast<PieceTable*>(this)->slot_of(key);
-    return slot ? keys_[slot - 1].id : -1;
+    const Slot& slot = slots_[place(key, hash_bytes(key))];
+    return slot.entry ? keys_[slot.entry - 1].id : -1;
   }
 
  private:
@@ -54,21 +55,31 @@ class PieceTable {
     std::string_view key;
     int32_t id;
   };
+  struct Slot {
+    uint32_t entry = 0;  // 1 + index into keys_, 0: free; at most half are taken
+    uint32_t tag = 0;    // part of the hash, so that other keys are seldom looked at
+  };
 
-  uint32_t* slot_of(std::string_view key) {
+  static uint32_t tag(uint64_t hash) { return static_cast<uint32_t>(hash >> 32); }
+
+  size_t place(std::string_view key, uint64_t hash) const {
     const size_t mask = slots_.size() - 1;
-    size_t at = hash_bytes(key) & mask;
-    while (slots_[at] && keys_[slots_[at] - 1].key != key) at = (at + 1) & mask;
-    return &slots_[at];
+    size_t at = hash & mask;
+    while (slots_[at].entry && (slots_[at].tag != tag(hash) || keys_[slots_[at].entry - 1].key != key))
+      at = (at + 1) & mask;
+    return at;
   }
 
   void resize(size_t slots) {
-    slots_.assign(slots, 0);
-    for (size_t i = 0; i < keys_.size(); ++i) *slot_of(keys_[i].key) = static_cast<uint32_t>(i + 1);
+    slots_.assign(slots, {});
+    for (size_t i = 0; i < keys_.size(); ++i) {
+      const uint64_t hash = hash_bytes(keys_[i].key);
+      slots_[place(keys_[i].key, hash)] = {static_cast<uint32_t>(i + 1), tag(hash)};
+    }
   }
 
   std::vector<Entry> keys_;
-  std::vector<uint32_t> slots_;  // 1 + index into keys_, 0: free; at most half are taken
+  std::vector<Slot> slots_;
 };
 
 }  // namespace mllm::text
