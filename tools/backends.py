@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mindir_llm.tools.bundle_weights import BundleWeights
 from mindir_llm.tools.reference import ReferenceLlama, Storage
 
 __all__ = [
@@ -106,7 +107,17 @@ class BundleFolder:
     @property
     def rounds_activations(self) -> bool:
         """Whether the graphs themselves round activations to integers."""
-        return "activation_bits" in self.manifest["quantization"]
+        return any("activation_bits" in entry for entry in self._entries)
+
+    @property
+    def schemes(self) -> set[str]:
+        """Those of all layers; 'none' of what stays float is not among them unless all does."""
+        return {str(entry["scheme"]) for entry in self._entries}
+
+    @property
+    def _entries(self) -> list[dict[str, Any]]:
+        quantization = self.manifest["quantization"]
+        return [quantization, *(one for one in quantization.get("layers", {}).values() if one)]
 
     @property
     def storage(self) -> Storage:
@@ -120,6 +131,7 @@ class BundleFolder:
             group_size=quantization.get("group_size", 0),
             activation_bits=quantization.get("activation_bits"),
             kv_scales=self._kv_scales(),
+            held=self._held(),
         )
 
     @property
@@ -135,6 +147,20 @@ class BundleFolder:
         values = np.zeros((*rows, model["head_dim"]), self.manifest["kv_dtype"])
         scales = np.zeros((*rows, 1), np.float32)
         return [scales if "_scale." in name else values for name in self.manifest["inputs"][3:]]
+
+    def _held(self) -> BundleWeights | None:
+        """The bundle's own weights, where they do not follow from the checkpoint's."""
+        entry = self.manifest["quantization"]
+        is_plain = entry.get("method", "rtn") == "rtn" and entry.get("symmetric", True)
+        is_plain = is_plain and "layers" not in entry and "activation_granularity" not in entry
+        if is_plain and not (entry.get("weight_bits") == 8 and entry.get("group_size")):
+            return None
+        try:
+            return BundleWeights(self.path, self.manifest["graphs"]["decode"], entry)
+        except ImportError:
+            raise VerifyError(
+                "calibrated weights are read with MindSpore: pip install 'mindir-llm[export]'"
+            ) from None
 
     def _kv_scales(self) -> dict[str, NDArray[np.float32]] | None:
         """Scales of the channels of int8 caches, by parameter."""

@@ -1,7 +1,8 @@
 """A float64 forward pass of Llama-family networks, straight from a Hugging Face checkpoint.
  This is the oracle that bundles are measured against. It reads config.json and the safetensors files with
 code of its own, works one layer at a time in the plainest numpy, and shares nothing with the exporter, the
-MindSpore cells or the engine: a mistake in one of them cannot hide in the other.
+MindSpore cells or the engine: a mistake in one of them cannot hide in the other. (Checkpoints that are
+quantized already are read by the exporter's readers, which have oracles of their own.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mindir_llm.export.quantized_checkpoints import open_quantized
+from mindir_llm.tools.bundle_weights import BundleWeights
 
 __all__ = ["CheckpointError", "ReferenceLlama", "Storage", "log_softmax"]
 
@@ -48,6 +52,8 @@ class Storage:
     weight_bits: 8 or 4, of linear layers (lm_head included) as symmetric integers; None keeps them in dtype.
     group_size: inputs of an output channel that share a scale; 0 means all. activation_bits: 8, of what
     linear layers take in, one scale per token (scales of weights are float32 then); None keeps float64.
+    held: the tensors of the bundle itself, where its integers are not the nearest; they and what it says of
+    activations count instead.
     """
 
     dtype: str | None = None
@@ -56,6 +62,7 @@ class Storage:
     group_size: int = 0
     activation_bits: int | None = None
     kv_scales: Mapping[str, NDArray[np.float32]] | None = None
+    held: BundleWeights | None = None
 
     def stored(self, weight: Float, linear: bool) -> Float:
         """The values that `weight` has in the bundle; linear weights are [out, in]."""
@@ -78,9 +85,16 @@ class Storage:
             result[:, start : start + group.shape[1]] = integers.astype(np.float64) * scale.astype(np.float64)
         return result
 
-    def taken_in(self, x: Float) -> Float:
-        """The values [n, in] that a linear layer multiplies."""
-        if self.activation_bits is None:
+    def taken_in(self, x: Float, module: str) -> Float:
+        """The values [n, in] that the linear layer of this name multiplies."""
+        bits = self.activation_bits
+        if self.held is not None:
+            if (grid := self.held.input_grid(module)) is not None:
+                factor, zero = grid
+                result: Float = (np.clip(np.rint(x * factor + zero), -128, 127) - zero) / factor
+                return result
+            bits = self.held.entry(module).get("activation_bits")
+        if bits is None:
             return x
         largest = np.maximum(np.abs(x).max(axis=1, keepdims=True), 1e-30)
         rounded: Float = np.rint(x * (127 / largest)) * (largest / 127)
@@ -174,6 +188,11 @@ class ReferenceLlama:
         self.frequencies = _frequencies(config, self.head_dim)
         self._weights = _Weights(folder)
         self._head = "model.embed_tokens.weight" if config.get("tie_word_embeddings") else "lm_head.weight"
+        if self.storage.held is not None and "lm_head.weight" in self.storage.held:
+            self._head = "lm_head.weight"  # a quantized copy of tied embeddings
+        self._quantized = None
+        if "quantization_config" in config or (folder / "quantization_description.json").exists():
+            self._quantized = open_quantized(folder)
         self._keep = self._weights.float64_bytes <= _KEPT_BYTES
         self._kept: dict[tuple[str, bool], Float] = {}
         self.reset()
@@ -204,14 +223,25 @@ class ReferenceLlama:
     def _weight(self, name: str, linear: bool = False) -> Float:
         if (name, linear) in self._kept:
             return self._kept[name, linear]
-        weight = self.storage.stored(self._weights.read(name), linear).astype(self._precision, copy=False)
+        if self.storage.held is not None:
+            weight = self.storage.held.read(name)
+        else:
+            weight = self.storage.stored(self._original(name), linear)
+        weight = weight.astype(self._precision, copy=False)
         if self._keep:
             self._kept[name, linear] = weight
         return weight
 
+    def _original(self, name: str) -> Float:
+        """A tensor of the checkpoint, dequantized where that has integers of another program's."""
+        module = name.removesuffix(".weight")
+        if self._quantized is not None and name.endswith(".weight") and module in self._quantized.names:
+            return self._quantized.linear(module).dequantize().astype(np.float64)
+        return self._weights.read(name)
+
     def _linear(self, x: Float, name: str) -> Float:
-        y: Float = self.storage.taken_in(x) @ self._weight(f"{name}.weight", linear=True).T
-        if f"{name}.bias" in self._weights:
+        y: Float = self.storage.taken_in(x, name) @ self._weight(f"{name}.weight", linear=True).T
+        if f"{name}.bias" in (self.storage.held or self._weights):
             y = y + self._weight(f"{name}.bias")
         return y
 
@@ -221,7 +251,7 @@ class ReferenceLlama:
 
     def _project(self, x: Float) -> Float:
         """Hidden states [n, hidden] -> logits [n, vocab]."""
-        x = self.storage.taken_in(self._norm(x, "model.norm"))
+        x = self.storage.taken_in(self._norm(x, "model.norm"), "lm_head")
         logits: Float = x @ self._weight(self._head, linear=True).T
         return logits
 

@@ -65,7 +65,7 @@ _SCALED_LIMIT_ASCEND = 2e-2
 # An int8 cache costs what int8 weights do, and where scales of channels were calibrated on other text, more:
 # 0.06 and 0.4 on the demo model.
 _SCALED_LIMITS_INT8_CACHE = {None: 0.0, "per_token": 0.25, "per_channel": 1.0}
-_SCALED_LIMITS = {"none": 0.02, "a16w8": 0.25, "a16w4": 4.0, "a8w8-dynamic": 0.25}
+_SCALED_LIMITS = {"none": 0.02, "a16w8": 0.25, "a16w4": 4.0, "a8w8-dynamic": 0.25, "a8w8": 1.0}
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,9 @@ def _stores_exactly(bundle: BundleFolder) -> bool:
 def _limit(bundle: BundleFolder, right: str, results: dict[str, NDArray[np.floating]]) -> float:
     """The default limit of a pair, in logits."""
     spread = float(results[right].std())
-    storing = _SCALED_LIMITS[bundle.scheme] + _SCALED_LIMITS_INT8_CACHE[bundle.manifest.get("kv_granularity")]
+    # The coarsest of all layers decides.
+    storing = max(_SCALED_LIMITS[scheme] for scheme in bundle.schemes)
+    storing += _SCALED_LIMITS_INT8_CACHE[bundle.manifest.get("kv_granularity")]
     if right == INT8_ACTIVATIONS:
         return storing * spread  # no worse than rounding the weights
     # What rounds on the way turns the last bit of one backend into a step of an integer, which makes

@@ -20,6 +20,8 @@ from mindir_llm.export.pipeline.quantizing import quantize_network
 from mindir_llm.export.pipeline.results import QuantizedNetwork
 from mindir_llm.export.quantize.config import QuantConfig, from_fields, preset
 from mindir_llm.models.config import LlamaConfig
+from mindir_llm.tools.backends import BundleFolder
+from mindir_llm.tools.reference import ReferenceLlama
 
 PROMPT = 11
 
@@ -130,6 +132,9 @@ def test_a_bundle_computes_what_it_holds(fields: dict[str, Any], tmp_path: Path,
     assert is_tied == ("opname_blacklist" in fields)
     expected = all_logits(config | {"tie_word_embeddings": is_tied}, tensors, IDS)[PROMPT - 1 :]
     np.testing.assert_allclose(logits_of(bundle), expected, atol=2e-4)
+    # What `verify` compares with reads the bundle too.
+    reference = ReferenceLlama(checkpoint, BundleFolder.open(bundle).storage)
+    np.testing.assert_allclose(reference.feed_all(IDS)[PROMPT - 1 :], expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("suppression", ["awq", "osl"])
