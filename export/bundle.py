@@ -86,7 +86,9 @@ def export_bundle(
     computed["rotary.cos"], computed["rotary.sin"] = rotary_tables(config, settings.rotary_rows)
     tied_to = {"lm_head.weight": _EMBEDDING} if config.tie_word_embeddings else {}
     # Before a calibration, which takes long: whether all tensors are there, and fit.
-    plan = WeightPlan(source, parameters, computed, tied_to, settings.quantization, prequantized)
+    plan = WeightPlan(
+        source, parameters, computed, tied_to, settings.quantization, prequantized, settings.target
+    )
     places = lay_out(plan.parameters)
 
     bundle.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +108,9 @@ def export_bundle(
             )
             if settings.kv_granularity == "per_channel" and kv_scales is None:
                 computed |= layers.kv_scales()
-            plan = WeightPlan(source, parameters, computed, tied_to, settings.quantization, layers)
+            plan = WeightPlan(
+                source, parameters, computed, tied_to, settings.quantization, layers, settings.target
+            )
         folder = stack.enter_context(_atomic_folder(bundle, options.force))
         files = write_weights(plan, places, folder, progress)
         for name, graph in graphs.items():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.quantize.activation import ActivationGrid
-from mindir_llm.export.quantize.packing import pack_int4
+from mindir_llm.export.quantize.packing import LinearPacker, pack_int4
 from mindir_llm.export.quantize.rtn import quantize_groups, quantize_rows, round_to_nearest
 from mindir_llm.export.quantize.scheme import QuantizedWeight, WeightScheme, join_rows
 from mindir_llm.export.trace import ExternalData, ParameterSpec
@@ -29,7 +29,7 @@ __all__ = ["FileRecord", "LayerSource", "Progress", "WeightPlan", "lay_out", "wr
 _HEADER = b"\x01" + bytes(63)
 _ALIGNMENT = 64
 _MAX_FILE_BYTES = 1_000_000_000
-_WEIGHT, _SCALE = ".weight", "_scale"
+_WEIGHT, _BIAS, _SCALE = ".weight", ".bias", "_scale"
 # What else a quantized linear layer may have, in writing order.
 _PARTS = (_WEIGHT, ".weight_scale", ".weight_zero", ".input_scale", ".input_zero")
 _INT4 = ("uint8", "qint4x2")
@@ -82,12 +82,14 @@ class WeightPlan:
         tied_to: Mapping[str, str],
         quantization: Mapping[str, WeightQuantization] | None = None,
         layers: LayerSource | None = None,
+        target: str = "cpu",
     ) -> None:
         """computed: parameters that are not in the checkpoint. tied_to: parameter -> the tensor it is taken
         from although the checkpoint may have one of its own name. quantization: of linear layers by module
-        name; those that `layers` does not have are rounded to nearest. ExportError lists missing and
-        unexpected tensors."""
+        name; those that `layers` does not have are rounded to nearest. target: of the graphs. ExportError
+        lists missing and unexpected tensors."""
         self._checkpoint = checkpoint
+        self._target = target
         self._layers = layers
         self._quantization = dict(quantization or {})
         self._computed = dict(computed)
@@ -98,6 +100,11 @@ class WeightPlan:
             name: [other for part in _PARTS[1:] if (other := name.removesuffix(_WEIGHT) + part) in specs]
             for name in self._quantized
         }
+        # Biases that are part of sums of integers: of layers whose inputs have a static grid.
+        biases = [f"{name[: -len('.input_scale')]}{_BIAS}" for name in specs if name.endswith(".input_scale")]
+        for name in biases:
+            parts[name.removesuffix(_BIAS) + _WEIGHT].append(name)
+        self._bias_source = {name: name for name in biases if name in checkpoint.tensors}
         followers = {name for others in parts.values() for name in others}
         own = set() if layers is None else set(layers.parameters)
         self._source = {
@@ -110,7 +117,8 @@ class WeightPlan:
             if spec.name not in followers:
                 self.parameters.append(spec)
                 self.parameters += [specs[name] for name in parts.get(spec.name, [])]
-        self._check(specs, ignored=set(tied_to) | (set() if layers is None else set(layers.tensors)))
+        ignored = set(tied_to) | self._bias_source.keys()
+        self._check(specs, ignored | (set() if layers is None else set(layers.tensors)))
 
     def _check(self, specs: Mapping[str, ParameterSpec], ignored: set[str]) -> None:
         tensors = self._checkpoint.tensors
@@ -128,7 +136,9 @@ class WeightPlan:
                 f" {_list(unexpected)}"
             )
         for name, source in self._source.items():
-            self._checkpoint.check_readable(source, _source_shape(specs[name]))
+            self._checkpoint.check_readable(source, self._source_shape(specs[name]))
+        for name, source in self._bias_source.items():
+            self._checkpoint.check_readable(source, specs[name].shape)
         for name, values in self._computed.items():
             if values.shape != specs[name].shape or str(values.dtype) != specs[name].dtype:
                 raise AssertionError(
@@ -207,21 +217,32 @@ class WeightPlan:
         self, module: str, weight: QuantizedWeight, grid: ActivationGrid | None
     ) -> dict[str, NDArray[Any]]:
         """The parameters that a quantized layer is stored as."""
-        specs = {part: self._specs[module + part] for part in _PARTS if module + part in self._specs}
-        spec, scale = specs[_WEIGHT], specs[_WEIGHT + _SCALE]
-        if spec.dtype in _INT4:
-            integers: NDArray[Any] = pack_int4(weight.integers, biased=spec.dtype == "uint8")
-            scales = weight.scale.T
-        else:
-            integers, scales = weight.integers, weight.scale
-        found = {
-            _WEIGHT: integers,
-            _WEIGHT + _SCALE: scales.astype(scale.dtype).reshape(scale.shape),
-        }
-        for part, values in found.items():
-            if values.shape != specs[part].shape:
-                raise AssertionError(f"{module}{part}: have {values.shape}, graph has {specs[part]}")
-        return {module + part: values for part, values in found.items()}
+        scale_dtype = self._specs[f"{module}{_WEIGHT}{_SCALE}"].dtype
+        shape = (weight.integers.shape[0], weight.integers.shape[1])
+        bias = None
+        if grid is not None and f"{module}{_BIAS}" in self._bias_source:
+            bias = self._float_bias(module)
+        packer = LinearPacker(self._quantization[module], self._target, shape, scale_dtype, bias, grid)
+        try:
+            (packed,) = packer.weight([weight])
+            others = packer.others()
+        except ValueError as error:
+            raise ExportError(f"{module}: cannot be stored: {error}") from None
+        found = {f"{module}{_WEIGHT}": packed, **{f"{module}.{name}": v for name, v in others.items()}}
+        for name, values in found.items():
+            if values.shape != self._specs[name].shape:
+                raise AssertionError(f"{name}: have {values.shape}, graph has {self._specs[name]}")
+        return found
+
+    def _float_bias(self, module: str) -> NDArray[np.float64]:
+        """A bias that goes into sums of integers."""
+        name = f"{module}{_BIAS}"
+        if self._layers is not None and name in self._layers.parameters:
+            return self._layers.bias(module).astype(np.float64)
+        blocks = self._checkpoint.blocks(self._bias_source[name], np.float32)
+        bias: NDArray[np.float64] = np.concatenate(list(blocks)).astype(np.float64)
+        rows = None if self._layers is None else self._layers.row_divisors(module)
+        return bias if rows is None else bias / rows
 
     def _rounded(self, spec: ParameterSpec, linear: WeightQuantization) -> QuantizedWeight:
         """A whole weight rounded to nearest; only its integers are in memory at once."""
@@ -258,7 +279,7 @@ class WeightPlan:
         result: unlike int8, which streams, all of it is in memory at once (an eighth of its float32 size).
         """
         source = self._source[spec.name]
-        channels, inputs = _source_shape(spec)
+        channels, inputs = self._source_shape(spec)
         linear = self._quantization[spec.name.removesuffix(_WEIGHT)]
         packed = np.empty(spec.shape, np.uint8)
         transposed = np.empty((linear.groups(inputs), channels), scale_dtype)
@@ -273,6 +294,16 @@ class WeightPlan:
         scales.append(transposed)
         yield packed
 
+    def _source_shape(self, spec: ParameterSpec) -> tuple[int, ...]:
+        """Dimensions in the checkpoint; weights with groups, or of 4 bits in pairs, are stored transposed."""
+        if spec.dtype in _INT4:
+            inputs, pairs = spec.shape
+            return (2 * pairs, inputs)
+        scale = self._specs.get(spec.name + _SCALE)
+        if scale is not None and len(scale.shape) == 2 and scale.shape[1] == spec.shape[1] > 1:
+            return spec.shape[::-1]
+        return spec.shape
+
     @contextlib.contextmanager
     def _named(self, source: str, first_row: int) -> Iterator[None]:
         """Say of which tensor, and from which row on, a quantizer's complaint is."""
@@ -282,14 +313,6 @@ class WeightPlan:
             file = self._checkpoint.tensors[source].file
             rows = f" (counted from row {first_row})" if first_row else ""
             raise ExportError(f"{file}: tensor {source} cannot be quantized: {error}{rows}") from None
-
-
-def _source_shape(spec: ParameterSpec) -> tuple[int, ...]:
-    """Dimensions in the checkpoint; int4 weights are stored transposed and in pairs."""
-    if spec.dtype not in _INT4:
-        return spec.shape
-    inputs, pairs = spec.shape
-    return (2 * pairs, inputs)
 
 
 def lay_out(

@@ -23,7 +23,7 @@ __all__ = ["PrequantizedNetwork", "open_prequantized"]
 _GROUPS = (128, 64, 32)
 # Integers whose scales are scattered over the inputs are rounded once more, to these, which are 16 times as
 # fine as 4 bits.
-_ROUNDED = WeightQuantization(8)
+_ROUNDED = WeightQuantization(8, 32)
 
 
 class PrequantizedNetwork:

@@ -151,6 +151,39 @@ def test_a_smoothed_bundle_stays_close_to_the_checkpoint(
     assert 0 < np.std(found - original) < 0.08 * np.std(original)
 
 
+@pytest.mark.parametrize("target", ["cpu", "ascend"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"preset": "a8w8", "outliers_suppression": "smooth"},
+        {"preset": "a16w4", "weight_symmetric": False, "precision_recovery": "gptq"},
+        {"preset": "a16w8", "weight_quant_granularity": "per_group", "group_size": 32},
+    ],
+    ids=["a8w8", "zero-points", "int8-groups"],
+)
+def test_every_form_of_integers_is_stored_as_meant(
+    fields: dict[str, Any], target: str, tmp_path: Path, text: Path
+) -> None:
+    """The float64 reference over what the bundle holds stays close to the checkpoint."""
+    checkpoint, config = make_checkpoint(tmp_path / "checkpoint", attention_bias=True)
+    needs_text = "preset" in fields and fields["preset"] != "a16w8"
+    chosen = from_fields(fields)
+    bundle = export(checkpoint, tmp_path / "bundle", chosen, text if needs_text else None, target=target)
+    reference = ReferenceLlama(checkpoint, BundleFolder.open(bundle).storage)
+    original = all_logits(config, outlier_tensors(config), IDS)
+    error = np.std(reference.feed_all(IDS) - original) / np.std(original)
+    assert 0 < error < (0.5 if chosen.weight_quant_dtype == "int4" else 0.15)
+    if target == "cpu":
+        np.testing.assert_allclose(
+            logits_of(bundle), reference_logits(reference), atol=0.1 if fields["preset"] == "a8w8" else 5e-3
+        )
+
+
+def reference_logits(reference: ReferenceLlama) -> NDArray[np.float64]:
+    reference.reset()
+    return reference.feed_all(IDS)[PROMPT - 1 :]
+
+
 def test_policies_decide_on_each_layer(tmp_path: Path, text: Path) -> None:
     checkpoint, _ = make_checkpoint(tmp_path / "checkpoint")
     fields = {

@@ -17,6 +17,8 @@ from safetensors.numpy import save_file
 from tiny_checkpoint import random_tensors, tiny_config
 
 from mindir_llm.export import ExportError, ExportOptions, export_bundle
+from mindir_llm.tools.backends import BundleFolder
+from mindir_llm.tools.reference import ReferenceLlama
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "quantized_checkpoints"))
 from packers import awq_tensors, gptq_tensors
@@ -82,6 +84,18 @@ def test_symmetric_gptq_keeps_its_integers(group: int, tmp_path: Path) -> None:
     if group == 32:
         for name, values in dequantized(held(bundle)).items():
             np.testing.assert_array_equal(values, meant[name], err_msg=name)
+
+
+@pytest.mark.parametrize("group", [0, 32, 64])
+@pytest.mark.parametrize("method", ["awq", "gptq"])
+def test_zero_points_are_kept(method: str, group: int, tmp_path: Path) -> None:
+    meant = write_quantized(tmp_path / "checkpoint", method, group, symmetric=False)
+    bundle = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(**OPTIONS))
+    np.testing.assert_allclose(logits_of(bundle), all_logits(CONFIG, meant, IDS)[-1], atol=2e-4)
+    reference = ReferenceLlama(tmp_path / "checkpoint", BundleFolder.open(bundle).storage)
+    np.testing.assert_allclose(reference.feed(IDS), all_logits(CONFIG, meant, IDS)[-1], atol=2e-5)
+    original = ReferenceLlama(tmp_path / "checkpoint")
+    np.testing.assert_allclose(original.feed(IDS), all_logits(CONFIG, meant, IDS)[-1], atol=1e-5)
 
 
 def test_scattered_groups_are_rounded_to_int8(tmp_path: Path) -> None:
