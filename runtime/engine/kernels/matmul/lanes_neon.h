@@ -98,7 +98,8 @@ inline V bytes_to_float(VI v, int i) {
   const uint32x4_t shifted = vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(-8 * i));
   return vcvtq_f32_u32(vandq_u32(shifted, vdupq_n_u32(255)));
 }
-inline void prefetch(const void* p) {
+// Always inline: GCC 12 takes a function that only prefetches for one without effect and drops calls of it.
+__attribute__((always_inline)) inline void prefetch(const void* p) {
   __builtin_prefetch(p);
 }
 
