@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from mindir_llm.tools.compare_peers.peers.base import WORKERS, Variant
 from mindir_llm.tools.compare_peers.site import Site, worker_environment
 
 __all__ = ["MindirLLM"]
+
+PACKAGES = ("runtime", "tokenizer", "models", "export", "tools")
 
 
 class MindirLLM:
@@ -30,15 +33,15 @@ class MindirLLM:
         pass
 
     def facts(self, site: Site) -> dict[str, Any]:
-        import mindir_llm
-
         try:
             engine = _native._find().stat().st_size
             number = _version()
         except (MindirLLMError, OSError) as error:
             raise CompareError(str(error)) from None
-        folders = [path.resolve() for folder in mindir_llm.__path__ for path in Path(folder).iterdir()]
-        modules = {file for folder in folders if folder.is_dir() for file in folder.rglob("*.py")}
+        # By name: the path of an editable install holds whatever lies beside the packages as well.
+        specs = [find_spec(f"mindir_llm.{name}") for name in PACKAGES]
+        folders = [Path(path) for spec in specs if spec for path in spec.submodule_search_locations or ()]
+        modules = {file.resolve() for folder in folders for file in folder.rglob("*.py")}
         size = engine + sum(file.stat().st_size for file in modules)
         return {"versions": {"mindir-llm": number}, "package_bytes": size}
 
