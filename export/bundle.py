@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindir_llm.export.calibrate import CalibrationSettings
 from mindir_llm.export.calibrate import Progress as CalibrationProgress
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.description import describe
@@ -23,6 +24,9 @@ from mindir_llm.export.errors import ExportError
 from mindir_llm.export.options import ExportOptions, Settings, settle
 from mindir_llm.export.pipeline.prequantized import open_prequantized
 from mindir_llm.export.pipeline.quantizing import quantize_network
+from mindir_llm.export.pipeline.results import LayerError
+from mindir_llm.export.quantize.measure import WeightErrors
+from mindir_llm.export.report import Facts, check_place, page, write_page
 from mindir_llm.export.tokenizer_files import read_tokenizer
 from mindir_llm.export.trace import TracedGraph, signature_names, trace_llama
 from mindir_llm.export.weights import FileRecord, Progress, WeightPlan, lay_out, write_weights
@@ -53,13 +57,17 @@ def export_bundle(
     with bytes of weights written and in total, calibration_progress with steps done, steps in total, and what
     is being done. kv_scales: of int8 caches with scales per channel, by parameter, where they are not to be
     calibrated: 'model.layers.{i}.self_attn.key_scale' and '….value_scale', positive float32 [KV heads,
-    head_dim]. A checkpoint that is quantized already (AWQ, GPTQ, Golden Stick) keeps its integers.
+    head_dim]. A checkpoint that is quantized already (AWQ, GPTQ, Golden Stick) keeps its integers. A report,
+    if the options ask for one, is written after the bundle.
     ExportError: an unsupported model or option, a damaged checkpoint, or an existing bundle without `force`;
     OSError: the disk.
     """
     checkpoint, bundle = Path(checkpoint), Path(os.path.abspath(bundle))
     options = options or ExportOptions()
     _check_destination(bundle, options.force)
+    report = None if options.report is None else Path(options.report)
+    if report is not None:
+        check_place(report, bundle, options.force)
     source = Checkpoint.open(checkpoint)
     prequantized = open_prequantized(checkpoint, options.dtype)
     if prequantized is not None:
@@ -85,9 +93,18 @@ def export_bundle(
         raise AssertionError("prefill and decode graphs do not read the same parameters")
     computed["rotary.cos"], computed["rotary.sin"] = rotary_tables(config, settings.rotary_rows)
     tied_to = {"lm_head.weight": _EMBEDDING} if config.tie_word_embeddings else {}
+    weight_errors = WeightErrors()
+    errors: list[LayerError] = []
     # Before a calibration, which takes long: whether all tensors are there, and fit.
     plan = WeightPlan(
-        source, parameters, computed, tied_to, settings.quantization, prequantized, settings.target
+        source,
+        parameters,
+        computed,
+        tied_to,
+        settings.quantization,
+        prequantized,
+        settings.target,
+        None if report is None else weight_errors,
     )
     places = lay_out(plan.parameters)
 
@@ -111,6 +128,7 @@ def export_bundle(
             plan = WeightPlan(
                 source, parameters, computed, tied_to, settings.quantization, layers, settings.target
             )
+            errors = layers.errors()
         folder = stack.enter_context(_atomic_folder(bundle, options.force))
         files = write_weights(plan, places, folder, progress)
         for name, graph in graphs.items():
@@ -120,6 +138,22 @@ def export_bundle(
         manifest = _manifest(config, settings, tokenizer.manifest, files)
         text = json.dumps(manifest, sort_keys=True, indent=2, ensure_ascii=False) + "\n"
         _write(folder / _MANIFEST, text.encode("utf-8"))
+    if report is not None:
+        facts = Facts(
+            checkpoint,
+            bundle,
+            config,
+            settings,
+            None if settings.text is None else options.calibration_settings or CalibrationSettings(),
+            source.tensors,
+            plan.parameters,
+            {name: record.size for name, record in files.items()},
+            errors,
+            weight_errors.relative(),
+            is_prequantized=prequantized is not None,
+            warnings=[*tokenizer.warnings, *([] if prequantized is None else prequantized.warnings)],
+        )
+        write_page(report, page(facts))
     return bundle
 
 

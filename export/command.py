@@ -26,6 +26,8 @@ examples:
       int4 weights: half the memory, less exact; larger groups have fewer scales
   mindir-llm export TinyLlama-1.1B-Chat bundle --quant a16w4 --method gptq --calibration text.txt
       int4 weights found by running the network over a text
+  mindir-llm export TinyLlama-1.1B-Chat bundle --quant a16w4 --report report.html
+      also a page that shows what each layer loses, and what became of its size
   mindir-llm export TinyLlama-1.1B-Chat bundle --dtype float32 --max-seq-len 512
       a float bundle that MindSpore Lite's converter takes as well
   mindir-llm export Llama-2-7b bundle --target ascend --quant a16w8
@@ -110,7 +112,18 @@ def register(subparsers: Any) -> None:
         "--prefill-chunk", type=int, default=None, metavar="P", help="prompt tokens per call (default: 256)"
     )
     parser.add_argument("--batch", type=int, default=1, metavar="B", help="sequences per call (default: 1)")
-    parser.add_argument("--force", action="store_true", help="replace BUNDLE if it is a bundle already")
+    parser.add_argument(
+        "--report",
+        metavar="FILE.html",
+        default=None,
+        help="write a page about the export: settings, errors of every quantized layer, sizes, what stayed"
+        " float",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace BUNDLE if it is a bundle already, and the --report if it is one",
+    )
     add_calibration_arguments(parser)
     parser.set_defaults(run=_run)
 
@@ -142,6 +155,7 @@ def _run(args: argparse.Namespace) -> int:
         prefill_chunk=args.prefill_chunk,
         batch=args.batch,
         force=args.force,
+        report=args.report,
     )
     with (
         _exit_on_terminate(),
@@ -157,6 +171,8 @@ def _run(args: argparse.Namespace) -> int:
             print(f"mindir-llm: warning: {warning.message}", file=sys.stderr)
     size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
     print(f"{bundle}: {size / 1e6:.1f} MB")
+    if args.report is not None:
+        print(f"{args.report}: report")
     return 0
 
 

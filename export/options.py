@@ -42,7 +42,8 @@ class ExportOptions:
     with calibrated scales, or 'per_token', where each row of a head gets its scale as it comes; default
     per_token. target: operators, 'cpu' or 'ascend'. max_seq_len: rows of the static caches; default the
     model's own limit, at most 2048. prefill_chunk: tokens per prefill call; default 256. batch: sequences per
-    call. force: replace an existing bundle.
+    call. force: replace an existing bundle, and an existing report. report: HTML page to write about the
+    export.
     """
 
     quant: str = "none"
@@ -60,6 +61,7 @@ class ExportOptions:
     prefill_chunk: int | None = None
     batch: int = 1
     force: bool = False
+    report: str | Path | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.quantize.activation import ActivationGrid
+from mindir_llm.export.quantize.measure import WeightErrors
 from mindir_llm.export.quantize.packing import LinearPacker, pack_int4
 from mindir_llm.export.quantize.rtn import quantize_groups, quantize_rows, round_to_nearest
 from mindir_llm.export.quantize.scheme import QuantizedWeight, WeightScheme, join_rows
@@ -83,12 +84,14 @@ class WeightPlan:
         quantization: Mapping[str, WeightQuantization] | None = None,
         layers: LayerSource | None = None,
         target: str = "cpu",
+        errors: WeightErrors | None = None,
     ) -> None:
         """computed: parameters that are not in the checkpoint. tied_to: parameter -> the tensor it is taken
         from although the checkpoint may have one of its own name. quantization: of linear layers by module
-        name; those that `layers` does not have are rounded to nearest. target: of the graphs. ExportError
-        lists missing and unexpected tensors."""
+        name; those that `layers` does not have are rounded to nearest, and measured with `errors`, by module
+        name, while they are. target: of the graphs. ExportError lists missing and unexpected tensors."""
         self._checkpoint = checkpoint
+        self._errors = errors
         self._target = target
         self._layers = layers
         self._quantization = dict(quantization or {})
@@ -254,6 +257,7 @@ class WeightPlan:
         for block in self._checkpoint.blocks(source, np.float32):
             with self._named(source, first):
                 parts.append(round_to_nearest(block, scheme))
+            self._measure(spec, block, parts[-1])
             first += len(block)
         return join_rows(parts)
 
@@ -266,6 +270,7 @@ class WeightPlan:
         for block in self._checkpoint.blocks(source, np.float32):
             with self._named(source, first):
                 quantized, scale = quantize_rows(block, scale_dtype)
+            self._measure(spec, block, QuantizedWeight(WeightScheme(8), quantized, scale))
             scales.append(scale)
             first += len(block)
             yield quantized
@@ -288,11 +293,16 @@ class WeightPlan:
             end = first + len(block)
             with self._named(source, first):
                 quantized, scale = quantize_groups(block, linear.group_size, scale_dtype)
+            self._measure(spec, block, QuantizedWeight(WeightScheme(4, linear.group_size), quantized, scale))
             packed[:, first // 2 : end // 2] = pack_int4(quantized, biased=spec.dtype == "uint8")
             transposed[:, first:end] = scale.T
             first = end
         scales.append(transposed)
         yield packed
+
+    def _measure(self, spec: ParameterSpec, block: NDArray[np.float32], quantized: QuantizedWeight) -> None:
+        if self._errors is not None:
+            self._errors.add(spec.name.removesuffix(_WEIGHT), block, quantized.dequantize())
 
     def _source_shape(self, spec: ParameterSpec) -> tuple[int, ...]:
         """Dimensions in the checkpoint; weights with groups, or of 4 bits in pairs, are stored transposed."""

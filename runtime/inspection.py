@@ -75,6 +75,7 @@ def _bundle_lines(report: dict[str, Any]) -> list[str]:
         f"shapes        batch {report['batch_size']}, max_seq_len {report['max_seq_len']}, "
         f"prefill chunk {report['prefill_chunk']}",
         f"quantization  {_quantization(report['quantization'])}",
+        *(f"{'':<14}{line}" for line in _exceptions(report["quantization"].get("layers", {}))),
         f"tokenizer     {tokenizer['kind'] if tokenizer else 'none: token ids only'}"
         + (", chat template" if tokenizer and tokenizer["chat_template"] else ""),
         f"memory        weights {size(memory['weights'])}, KV cache {size(memory['kv_cache'])} a session, "
@@ -101,6 +102,33 @@ def _quantization(entry: dict[str, Any]) -> str:
     elif "granularity" in entry:
         details.append("one scale per output channel")
     return entry["scheme"] + (f" ({', '.join(details)})" if details else "")
+
+
+def _exceptions(layers: dict[str, dict[str, Any] | None]) -> list[str]:
+    """Linear layers that differ from the others: 'q_proj, k_proj of layers 0–3, 7: float'."""
+    by_kind: dict[tuple[str, str], list[int]] = {}
+    for name, entry in layers.items():
+        parts = name.split(".")
+        found = by_kind.setdefault((parts[-1], "float" if entry is None else _quantization(entry)), [])
+        found += [int(part) for part in parts if part.isdecimal()]
+    alike: dict[tuple[tuple[int, ...], str], list[str]] = {}
+    for (kind, what), numbers in by_kind.items():
+        alike.setdefault((tuple(sorted(numbers)), what), []).append(kind)
+    return [
+        ", ".join(kinds) + (f" of layers {_ranges(numbers)}" if numbers else "") + f": {what}"
+        for (numbers, what), kinds in alike.items()
+    ]
+
+
+def _ranges(numbers: tuple[int, ...]) -> str:
+    """(0, 1, 2, 5) → "0–2, 5"; the numbers ascend."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ", ".join("–".join(map(str, run)) for run in runs)
 
 
 def _graph_lines(report: dict[str, Any]) -> list[str]:

@@ -28,7 +28,8 @@ _ROUNDED = WeightQuantization(8, 32)
 
 class PrequantizedNetwork:
     """A LayerSource. network: its config.json; method: 'awq', 'gptq' or 'golden-stick'; forms: what its
-    layers are in graphs; rounded: names of those whose integers could not be kept."""
+    layers are in graphs; rounded: names of those whose integers could not be kept; warnings: what is not
+    kept exactly, which has been warned of."""
 
     def __init__(self, source: QuantizedCheckpoint, dtype: str) -> None:
         """dtype: of stored scales. ExportError: a layer that graphs have no form for."""
@@ -65,16 +66,18 @@ class PrequantizedNetwork:
                 )
             if not linear.act_scale and np.any(linear.scale != linear.scale.astype(dtype)):
                 inexact.append(name)
+        self.warnings: list[str] = []
         if self.rounded:
-            warnings.warn(
+            self.warnings.append(
                 f"{len(self.rounded)} layers (such as {self.rounded[0]}) have scales scattered over their"
-                " inputs (desc_act), which graphs do not have: they are rounded once more, to int8",
-                stacklevel=2,
+                " inputs (desc_act), which graphs do not have: they are rounded once more, to int8"
             )
         if inexact:
-            warnings.warn(
-                f"scales of {len(inexact)} layers (such as {inexact[0]}) are rounded to {dtype}", stacklevel=2
+            self.warnings.append(
+                f"scales of {len(inexact)} layers (such as {inexact[0]}) are rounded to {dtype}"
             )
+        for message in self.warnings:
+            warnings.warn(message, stacklevel=2)
         self.parameters = [f"{name}.weight" for name in self.names] + [f"{name}.bias" for name in biased]
         own = tuple(f"{name}." for name in self.names)
         self.tensors = [name for name in self.checkpoint.tensors if name.startswith(own)]

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from mindir_llm.export.quantize.scheme import Floats, check_matrix
 
-__all__ = ["add_to_hessian", "hessian_error", "output_errors", "relative_output_error", "scaled_hessian"]
+__all__ = [
+    "WeightErrors",
+    "add_to_hessian",
+    "hessian_error",
+    "output_errors",
+    "relative_output_error",
+    "scaled_hessian",
+]
 
 
 def add_to_hessian(hessian: Floats, inputs: Floats) -> None:
@@ -73,3 +80,28 @@ def relative_output_error(
     error = float(output_errors(weight - approximation, hessian=hessian, inputs=inputs).sum())
     whole = float(output_errors(weight, hessian=hessian, inputs=inputs).sum())
     return math.sqrt(error / whole) if whole else (math.inf if error else 0.0)
+
+
+class WeightErrors:
+    """Relative errors of matrices, by name, that pass in blocks of rows: root of the sum of squared errors
+    over that of the weights."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, name: str, weight: Floats, approximation: Floats) -> None:
+        """Rows of a matrix, [n, in] both."""
+        error, whole = self._sums.get(name, (0.0, 0.0))
+        error += _squared(weight - approximation)
+        self._sums[name] = (error, whole + _squared(weight))
+
+    def relative(self) -> dict[str, float]:
+        """0 where error and weights both are."""
+        return {
+            name: math.sqrt(error / whole) if whole else (math.inf if error else 0.0)
+            for name, (error, whole) in self._sums.items()
+        }
+
+
+def _squared(values: Floats) -> float:
+    return float(np.einsum("oi,oi->o", values, values).sum(dtype=np.float64))

@@ -23,6 +23,7 @@ from tiny_checkpoint import kv_scales, random_tensors, tiny_config, write_checkp
 from mindir_llm.export import ExportError, ExportOptions, bundle, command, export_bundle, weights
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.options import settle
+from mindir_llm.export.quantize.measure import WeightErrors
 from mindir_llm.export.trace import ParameterSpec
 from mindir_llm.export.weights import WeightPlan, lay_out, write_weights
 from mindir_llm.models.config import LlamaConfig
@@ -291,20 +292,22 @@ def test_unsupported_config_is_an_export_error(tmp_path: Path) -> None:
 
 
 def test_streaming_needs_little_memory(tmp_path: Path) -> None:
-    """A tensor of 131 MB passes through the quantizer in blocks."""
+    """A tensor of 131 MB passes through the quantizer in blocks, measured on the way."""
     save_file({"w.weight": np.ones((16000, 2048), np.float32)}, tmp_path / "model.safetensors")
     specs = [
         ParameterSpec("w.weight", (16000, 2048), "int8"),
         ParameterSpec("w.weight_scale", (16000, 1), "float16"),
     ]
+    errors = WeightErrors()
     tracemalloc.start()
     try:
-        plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {})
+        plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, errors=errors)
         write_weights(plan, lay_out(plan.parameters), tmp_path / "out")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 110e6
+    assert errors.relative()["w"] < 1e-3
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "qint4x2"])
@@ -315,14 +318,17 @@ def test_streaming_int4_needs_little_memory(dtype: str, tmp_path: Path) -> None:
         ParameterSpec("w.weight", (2048, 8000), dtype),
         ParameterSpec("w.weight_scale", (64, 16000), "float16"),
     ]
+    errors = WeightErrors()
     tracemalloc.start()
     try:
-        plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, {"w": WeightQuantization(4, 32)})
+        forms = {"w": WeightQuantization(4, 32)}
+        plan = WeightPlan(Checkpoint.open(tmp_path), specs, {}, {}, forms, errors=errors)
         write_weights(plan, lay_out(plan.parameters), tmp_path / "out")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 110e6
+    assert errors.relative()["w"] < 1e-3
     data = (tmp_path / "out" / "weights" / "data_0").read_bytes()
     packed = np.frombuffer(data, np.uint8, 2048 * 8000, 64)
     assert set(packed) == {0xFF if dtype == "uint8" else 0x77}
@@ -418,9 +424,18 @@ def test_help_has_examples(call: Callable[..., Any], capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         call("--help")
     text = capsys.readouterr().out
-    for word in ("examples:", "--quant", "--kv-dtype", "--prefill-chunk", "--batch", "--force", "a16w8"):
+    for word in (
+        "examples:",
+        "--quant",
+        "--kv-dtype",
+        "--prefill-chunk",
+        "--batch",
+        "--force",
+        "--report",
+        "a16w8",
+    ):
         assert word in text
-    for word in ("--quant a16w4 --group-size 64", "{0,32,64,128}"):
+    for word in ("--quant a16w4 --group-size 64", "{0,32,64,128}", "--quant a16w4 --report report.html"):
         assert word in text
 
 

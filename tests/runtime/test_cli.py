@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from fake_backend import ByteTokenizer, FakeModel, says
 
-from mindir_llm.runtime import LLM, SamplingParams, cli
+from mindir_llm.runtime import LLM, SamplingParams, cli, inspection
 from mindir_llm.runtime.sampling import options
 
 COMMAND = [sys.executable, "-m", "mindir_llm.runtime.cli"]
@@ -213,6 +213,38 @@ def test_inspect_says_how_weights_are_quantized(
 ) -> None:
     assert cli.main(["inspect", str(exported(tiny_checkpoint, prefill_chunk=8, **choices))]) == 0
     assert f"quantization  {line}\n" in capsys.readouterr().out
+
+
+def test_inspect_lists_layers_that_differ() -> None:
+    int8 = {"scheme": "a16w8", "method": "rtn", "weight_bits": 8, "granularity": "per-channel"}
+    layers: dict[str, Any] = {f"model.layers.{i}.mlp.down_proj": int8 for i in (0, 1, 2, 10)}
+    layers |= {f"model.layers.{i}.self_attn.{part}": None for i in (3, 5) for part in ("q_proj", "k_proj")}
+    layers |= {"model.layers.4.mlp.down_proj": None, "lm_head": None}
+    assert inspection._exceptions(layers) == [
+        "down_proj of layers 0–2, 10: a16w8 (rtn, int8 weights, one scale per output channel)",
+        "q_proj, k_proj of layers 3, 5: float",
+        "down_proj of layers 4: float",
+        "lm_head: float",
+    ]
+    assert inspection._exceptions({}) == []
+
+
+def test_inspect_shows_layers_that_differ_below_the_others() -> None:
+    report = {
+        "path": "bundle",
+        "producer": "test",
+        "model": {},
+        **dict.fromkeys(("target", "dtype", "kv_dtype", "batch_size", "max_seq_len", "prefill_chunk"), "x"),
+        "kv_granularity": None,
+        "quantization": {"scheme": "a16w8", "layers": {"lm_head": None}},
+        "tokenizer": None,
+        "files": {},
+        "fused": True,
+        "memory": {"weights": 1, "kv_cache": 1, "arena": 1},
+        "graphs": {},
+    }
+    text = inspection.as_text(report)
+    assert "quantization  a16w8\n              lm_head: float\ntokenizer " in text
 
 
 def test_version() -> None:
