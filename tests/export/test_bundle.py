@@ -214,6 +214,8 @@ def test_signal_leaves_nothing(checkpoint: Path, tmp_path: Path, number: signal.
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        # What a shell starts in the background is told to ignore Ctrl-C, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
     with process:

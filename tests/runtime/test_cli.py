@@ -267,11 +267,14 @@ def test_a_reader_that_leaves(tiny_bundle: Path) -> None:
 def test_ctrl_c(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "prompt")
     running = subprocess.Popen(
-        [*COMMAND, "run", "x", "--prompt-file", str(tmp_path / "prompt")], stderr=subprocess.PIPE
+        [*COMMAND, "run", "x", "--prompt-file", str(tmp_path / "prompt")],
+        stderr=subprocess.PIPE,
+        # What a shell starts in the background is told to ignore Ctrl-C, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with open(tmp_path / "prompt", "wb"):  # returns when the command waits for the prompt
         time.sleep(0.1)
         running.send_signal(signal.SIGINT)
         assert running.stderr is not None
         assert running.stderr.read() == b""
-        assert running.wait() == 130
+        assert running.wait(timeout=60) == 130
