@@ -8,12 +8,12 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sentencepiece
+from exporting import Exporter
 
 # Checkpoint writers are shared with the tests of export.
 sys.path.append(str(Path(__file__).parents[1] / "export"))
@@ -49,9 +49,6 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_checkpoint(tmp_path_factory.mktemp("tiny"), config, random_tensors(config))
     write_tokenizer(folder / "tokenizer.model")
     return folder
-
-
-Exporter = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Exporter
+from exporting import Exporter
 
 from mindir_llm.runtime import LLM, BundleError, Graph, InvalidArgumentError, SamplingParams
 from mindir_llm.tokenizer import TokenizerError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Exporter
+from exporting import Exporter
 
 KERNEL_SETS = ("generic", "avx2", "avxvnni", "avx512", "avx512vnni", "amx", "neon", "neondot", "neoni8mm")
 DEMO = Path(__file__).parents[2] / "tools" / "demo_model" / "checkpoint"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Exporter
+from exporting import Exporter
 
 from mindir_llm.runtime import LLM, SamplingParams
 

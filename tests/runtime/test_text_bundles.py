@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from byte_level_models import FAMILIES, alphabet, finish
-from conftest import Exporter
+from exporting import Exporter
 from text_samples import SAMPLES
 from tokenizers import AddedToken, Tokenizer, models, normalizers, processors, trainers
 
