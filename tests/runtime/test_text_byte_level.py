@@ -106,6 +106,12 @@ def test_any_text(family: BOTH, text: str) -> None:
     check(family, text)
 
 
+@pytest.mark.parametrize("character", "a_é²½①Ⅷⓐ🅰٣\u0300\u200c\u200d\u2160\u203f-.")
+def test_what_a_single_word_stands_beside(family: BOTH, character: str) -> None:
+    check(family, f"{character}word")
+    check(family, f"word{character}")
+
+
 @settings(max_examples=40, deadline=None)
 @given(text=PARTS)
 def test_special_tokens_as_text(family: BOTH, text: str) -> None:

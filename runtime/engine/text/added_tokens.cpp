@@ -13,9 +13,20 @@ Utf8Char last_char(std::string_view text) {
   return first_char(text.substr(at));
 }
 
+// \w of Unicode Technical Standard 18: alphabetic, marks, decimal digits, connectors and join controls.
+// Numbers such as superscripts are none of these; letters in circles and squares are alphabetic, though
+// symbols by category.
 bool is_word(uint32_t code) {
-  static const Categories kWord =
-      categories_named("L") | categories_named("M") | categories_named("N") | bit(Category::Pc);
+  static const Categories kWord = categories_named("L") | categories_named("M") | categories_named("Nd") |
+                                  categories_named("Nl") | bit(Category::Pc);
+  struct Range {
+    uint32_t first, last;
+  };
+  constexpr Range kOthers[] = {
+      {0x200c, 0x200d}, {0x24b6, 0x24e9}, {0x1f130, 0x1f149}, {0x1f150, 0x1f169}, {0x1f170, 0x1f189}};
+  for (const Range& range : kOthers) {
+    if (code >= range.first && code <= range.last) return true;
+  }
   return (kWord >> static_cast<int>(category(code)) & 1) != 0;
 }
 
