@@ -136,8 +136,9 @@ class AlgorithmArgs:
     smooth_alpha: SmoothQuant's migration strength, 0 … 1. search_steps: points of the grids that
     OutlierSuppressionLite and AWQ search. awq_clip: AWQ and GPTQ also search where to clip weights.
     damp_percent: GPTQ adds this share of the mean diagonal to the Hessian's. desc_act: GPTQ takes inputs by
-    falling diagonal. block_size: columns that GPTQ treats at once. refine_sweeps: how often coordinate
-    descent goes over the integers and scales that AWQ or GPTQ found.
+    falling diagonal. refine_sweeps: how often coordinate descent goes over the integers and scales that AWQ
+    or GPTQ found. block_size: taken for the sake of Golden Stick's files, without effect here: blocks of
+    columns change how fast GPTQ runs, not what it finds.
     """
 
     smooth_alpha: float = 0.5
