@@ -21,7 +21,7 @@ from mindir_llm.tools.bench.command import main
 from mindir_llm.tools.bench.measure import Plan, full_plan, measure, quick_plan, run_profile
 from mindir_llm.tools.bench.processes import run_worker
 from mindir_llm.tools.bench.report import profile_text, report_text
-from mindir_llm.tools.bench.subject import make_checkpoint
+from mindir_llm.tools.bench.subject import make_bundle, make_checkpoint
 from mindir_llm.tools.random_checkpoint import SHAPES, tensor_shapes
 
 CHECKPOINT = Path(__file__).resolve().parents[2] / "tools" / "demo_model" / "checkpoint"
@@ -363,6 +363,43 @@ def test_checkpoints_are_made_once(tmp_path: Path) -> None:
     before = sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())
     assert make_checkpoint("tiny", tmp_path) == folder
     assert sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("quant", "scheme", "group_size", "symmetric", "activations"),
+    [
+        ("a16w4-g64-zero", "a16w4", 64, False, None),
+        ("a16w8-g32", "a16w8", 32, True, None),
+        ("a8w8", "a8w8", 0, True, "per-tensor"),
+    ],
+)
+def test_bundles_of_a_shape_are_of_every_scheme(
+    quant: str, scheme: str, group_size: int, symmetric: bool, activations: str | None, tmp_path: Path
+) -> None:
+    bundle = make_bundle("tiny", quant, tmp_path)
+    found = json.loads((bundle / "manifest.json").read_text())["quantization"]
+    form = found["scheme"], found.get("group_size", 0), found.get("symmetric", True)
+    assert form == (scheme, group_size, symmetric)
+    assert found.get("activation_granularity") == activations
+    assert make_bundle("tiny", quant, tmp_path) == bundle
+
+
+def test_lengths_of_a_plan(
+    demo: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans: list[Plan] = []
+
+    def stop(bundle: str, plan: Plan, **_: object) -> None:
+        plans.append(plan)
+        raise BenchError("enough")
+
+    monkeypatch.setattr(command, "measure", stop)
+    assert main([str(demo("a16w8")), "--prefill", "7,9", "--contexts", "5"]) == 2
+    assert (plans[0].prefill, plans[0].contexts) == ((7, 9), (5,))
+    for wrong in ("0", "3,x", ""):
+        with pytest.raises(SystemExit):
+            main([str(demo("a16w8")), "--prefill", wrong])
+    assert "--prefill" in capsys.readouterr().err
 
 
 def test_plot(demo: Callable[[str], Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _EXAMPLES = """examples:
   mindir-llm bench bundle --profile --threads 1
   mindir-llm bench --shape tinyllama-1.1b --quant a16w8 --json tinyllama.json --plot tinyllama.svg
   mindir-llm bench --shape tinyllama-1.1b --quant a16w8 --kv-dtype int8
+  mindir-llm bench --shape tinyllama-1.1b --quant a8w8-dynamic --prefill 512 --contexts 16
 """
 
 
@@ -68,7 +70,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     made = parser.add_argument_group("instead of BUNDLE, random weights of a known shape")
     made.add_argument("--shape", choices=sorted(SHAPES), help="make (once) and measure such a bundle")
-    made.add_argument("--quant", choices=QUANTIZATIONS, help="its weights (default: a16w8)")
+    made.add_argument(
+        "--quant",
+        choices=QUANTIZATIONS,
+        metavar="SCHEME",
+        help=f"what its numbers become: {', '.join(QUANTIZATIONS)} (default: a16w8)",
+    )
     made.add_argument("--kv-dtype", choices=KV_DTYPES, help="its KV caches (default: float16)")
     made.add_argument(
         "--workdir", type=Path, metavar="DIR", help=f"where it is kept (default: {default_workdir()})"
@@ -76,12 +83,28 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     made.add_argument("--fresh", action="store_true", help="export it again, with the code as it is now")
     parser.add_argument("--threads", type=int, metavar="N", help="default: one per physical core")
     parser.add_argument("--repeat", type=int, metavar="N", help="repetitions (default: 5, with --quick 2)")
+    parser.add_argument(
+        "--prefill", type=_lengths, metavar="N,N…", help="prompt lengths (default: 32,128,512,1536)"
+    )
+    parser.add_argument(
+        "--contexts",
+        type=_lengths,
+        metavar="N,N…",
+        help="tokens in the cache when decoding starts (default: 16,512,1024,1900)",
+    )
     parser.add_argument("--quick", action="store_true", help="few and short pieces: a check, not a result")
     parser.add_argument("--exact", action="store_true", help="keep activations in floating point")
     parser.add_argument("--profile", action="store_true", help="print instead where time goes, per operator")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON as well")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it too: a .png or .svg (matplotlib)")
     parser.set_defaults(run=_run)
+
+
+def _lengths(text: str) -> tuple[int, ...]:
+    lengths = tuple(int(part) for part in text.split(","))
+    if min(lengths) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: lengths are positive")
+    return lengths
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -97,6 +120,7 @@ def _run(args: argparse.Namespace) -> int:
                 fresh=args.fresh,
             )
         plan = (quick_plan if args.quick else full_plan)(args.repeat)
+        plan = replace(plan, prefill=args.prefill or plan.prefill, contexts=args.contexts or plan.contexts)
         if args.profile:
             profile = run_profile(bundle, plan, threads=args.threads, exact=args.exact)
             print(profile_text(profile))
