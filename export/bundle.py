@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from mindir_llm.export.pipeline.prequantized import open_prequantized
 from mindir_llm.export.pipeline.quantizing import quantize_network
 from mindir_llm.export.pipeline.results import LayerError
 from mindir_llm.export.quantize.measure import WeightErrors
-from mindir_llm.export.report import Facts, check_place, page, write_page
+from mindir_llm.export.report import Facts, Speed, check_place, page, write_page
 from mindir_llm.export.tokenizer_files import read_tokenizer
 from mindir_llm.export.trace import TracedGraph, signature_names, trace_llama
 from mindir_llm.export.weights import FileRecord, Progress, WeightPlan, lay_out, write_weights
@@ -50,6 +50,7 @@ def export_bundle(
     progress: Progress | None = None,
     kv_scales: Mapping[str, NDArray[np.float32]] | None = None,
     calibration_progress: CalibrationProgress | None = None,
+    measure: Callable[[Path], Speed] | None = None,
 ) -> Path:
     """Export a Hugging Face checkpoint folder to a bundle folder and return the bundle's path.
 
@@ -58,7 +59,7 @@ def export_bundle(
     is being done. kv_scales: of int8 caches with scales per channel, by parameter, where they are not to be
     calibrated: 'model.layers.{i}.self_attn.key_scale' and '….value_scale', positive float32 [KV heads,
     head_dim]. A checkpoint that is quantized already (AWQ, GPTQ, Golden Stick) keeps its integers. A report,
-    if the options ask for one, is written after the bundle.
+    if the options ask for one, is written after the bundle, with the speed that `measure` finds of it.
     ExportError: an unsupported model or option, a damaged checkpoint, or an existing bundle without `force`;
     OSError: the disk.
     """
@@ -152,6 +153,7 @@ def export_bundle(
             weight_errors.relative(),
             is_prequantized=prequantized is not None,
             warnings=[*tokenizer.warnings, *([] if prequantized is None else prequantized.warnings)],
+            speed=None if measure is None else measure(bundle),
         )
         write_page(report, page(facts))
     return bundle

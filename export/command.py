@@ -117,7 +117,7 @@ def register(subparsers: Any) -> None:
         metavar="FILE.html",
         default=None,
         help="write a page about the export: settings, errors of every quantized layer, sizes, what stayed"
-        " float",
+        " float, speed in the engine where that is installed",
     )
     parser.add_argument(
         "--force",
@@ -130,6 +130,7 @@ def register(subparsers: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from mindir_llm.export.bundle import ExportOptions, export_bundle
+    from mindir_llm.export.report import measure_speed
 
     try:
         from tqdm import tqdm
@@ -164,7 +165,12 @@ def _run(args: argparse.Namespace) -> int:
     ):
         warnings.simplefilter("always", UserWarning)
         bundle = export_bundle(
-            args.checkpoint, args.bundle, options, bars.weights, calibration_progress=bars.calibration
+            args.checkpoint,
+            args.bundle,
+            options,
+            bars.weights,
+            calibration_progress=bars.calibration,
+            measure=measure_speed,
         )
     for warning in caught:
         if issubclass(warning.category, UserWarning):

@@ -11,6 +11,7 @@ from mindir_llm.export.calibrate import CalibrationSettings
 from mindir_llm.export.checkpoint import TensorEntry
 from mindir_llm.export.options import Settings
 from mindir_llm.export.pipeline.results import LayerError
+from mindir_llm.export.report.speed import Speed
 from mindir_llm.export.trace import ParameterSpec
 from mindir_llm.models.config import LlamaConfig
 
@@ -37,7 +38,8 @@ class Facts:
     calibration: how much was calibrated with, None if nothing. errors: of layers that a calibration
     quantized; weight_errors: relative errors of the weights of those that were rounded to nearest as they
     passed, by module name. is_prequantized: the checkpoint was quantized already, so nothing is known of
-    errors. tensors: of the checkpoint; parameters: of the bundle. files: bytes of the bundle's files.
+    errors. tensors: of the checkpoint; parameters: of the bundle. files: bytes of the bundle's files. speed:
+    None if nobody measured.
     """
 
     checkpoint: Path
@@ -52,6 +54,7 @@ class Facts:
     weight_errors: Mapping[str, float] = field(default_factory=dict)
     is_prequantized: bool = False
     warnings: Sequence[str] = ()
+    speed: Speed | None = None
 
 
 @dataclass(frozen=True)

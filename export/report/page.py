@@ -32,6 +32,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; white-space: nowrap; }
+th[scope=row] { white-space: nowrap; }
 tr.total td { font-weight: 600; }
 pre { padding: .6rem; border: 1px solid var(--line); overflow-x: auto; }
 div.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }
@@ -64,8 +65,10 @@ def page(facts: Facts) -> str:
         _floats(facts),
         "<h2>Warnings</h2>",
         _list(facts.warnings) if facts.warnings else "<p>None.</p>",
-        "<h2>Speed and quality of text</h2>",
-        _commands(facts),
+        "<h2>Speed</h2>",
+        _speed(facts),
+        "<h2>Quality of text</h2>",
+        _quality(facts),
     ]
     return "\n".join(
         [
@@ -289,15 +292,45 @@ def _floats(facts: Facts) -> str:
     return _list(items)
 
 
-def _commands(facts: Facts) -> str:
-    bundle, checkpoint = shlex.quote(str(facts.bundle)), shlex.quote(str(facts.checkpoint))
-    quality = f"mindir-llm evaluate {bundle} --text FILE"
-    if not facts.is_prequantized:
-        quality += f" --reference {checkpoint}"
-    return (
-        "<p>They need the bundle to be run, on the machine that it is for:</p>\n"
-        f"<pre>{escape(quality)}\n{escape(f'mindir-llm bench {bundle}')}</pre>"
+def _speed(facts: Facts) -> str:
+    speed, bench = facts.speed, f"mindir-llm bench {shlex.quote(str(facts.bundle))}"
+    command = f"<pre>{escape(bench)}</pre>"
+    if speed is None:
+        return f"<p>Not measured. On the machine that the bundle is for:</p>\n{command}"
+    if speed.problem:
+        return (
+            f"<p>Could not be measured here: {escape(speed.problem)}. On the machine that the bundle is"
+            f" for:</p>\n{command}"
+        )
+    rows = [
+        [
+            rate.what,
+            f"{rate.tokens_per_second:,.1f}",
+            "–" if rate.share is None else f"{rate.share:.0%} of {rate.limit}",
+            "–" if rate.bytes_read is None else _megabytes(round(rate.bytes_read)),
+        ]
+        for rate in speed.rates
+    ]
+    memory = (
+        "" if speed.peak_bytes is None else f" and takes {_megabytes(speed.peak_bytes)} of memory at most"
     )
+    return "\n".join(
+        [
+            f"<p>In the engine on the machine of the export ({escape(speed.machine)}); it opens the bundle in"
+            f" {speed.load_seconds:.2f} s{memory}.</p>",
+            _table(["", "tokens/s", "of the machine's limit", "read for a token"], rows, text_columns=1),
+            '<p class="note">Medians of two short repetitions beside whatever else ran there. On the machine'
+            " that the bundle is for:</p>",
+            command,
+        ]
+    )
+
+
+def _quality(facts: Facts) -> str:
+    command = f"mindir-llm evaluate {shlex.quote(str(facts.bundle))} --text FILE"
+    if not facts.is_prequantized:
+        command += f" --reference {shlex.quote(str(facts.checkpoint))}"
+    return f"<p>Perplexity, and the distance to the checkpoint:</p>\n<pre>{escape(command)}</pre>"
 
 
 def _list(items: Iterable[str]) -> str:

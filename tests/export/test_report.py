@@ -20,7 +20,10 @@ from mindir_llm.export.pipeline.policies import decide
 from mindir_llm.export.pipeline.quantizing import quantize_network
 from mindir_llm.export.quantize.config import from_fields
 from mindir_llm.export.quantize.measure import WeightErrors
+from mindir_llm.export.report import Speed, measure_speed
+from mindir_llm.export.report import speed as speed_module
 from mindir_llm.export.report.plot import Series, panel, scale_top
+from mindir_llm.export.report.speed import speed_of
 from mindir_llm.models.config import LlamaConfig
 from mindir_llm.runtime import cli
 
@@ -311,3 +314,58 @@ def test_a_panel_is_true_to_scale() -> None:
     assert picture.count("<polyline") == 2  # layer 2 stays float: a gap
     assert "∞" in picture
     assert scale_top([]) > 0 and scale_top([0.0]) > 0 and scale_top([5e-9]) == pytest.approx(6e-9)
+
+
+BENCH: dict[str, Any] = {
+    "machine": {"cpu": "Some <CPU>", "threads": 2},
+    "prefill": [{"tokens": 32, "tokens_per_second": {"median": 1234.5}, "share_of_peak": {"median": 0.641}}],
+    "decode": [
+        {
+            "context": 16,
+            "tokens_per_second": {"median": 47.38},
+            "share_of_read_bandwidth": None,
+            "bytes_per_token": 582_000_000.0,
+        }
+    ],
+    "load_seconds": {"median": 0.346},
+    "memory": {"peak": None},
+}
+
+
+def test_speed_is_what_the_bench_found(made: Path, tmp_path: Path) -> None:
+    found = tmp_path / "report.html"
+    options = ExportOptions(report=found, **SHORT)
+    measured: list[Path] = []
+
+    def measure(folder: Path) -> Speed:
+        assert (folder / "manifest.json").exists(), "it can be opened"
+        measured.append(folder)
+        return speed_of(BENCH)
+
+    export_bundle(made, tmp_path / "bundle", options, measure=measure)
+    page = Page(found.read_text())
+    assert measured == [tmp_path / "bundle"]
+    assert page.table("")["prefill of 32 tokens"] == ["1,234.5", "64% of multiply peak", "–"]
+    assert page.table("")["decode after 16 tokens"] == ["47.4", "–", "582.00 MB"]
+    assert any("(Some <CPU>, 2 threads); it opens the bundle in 0.35 s." in text for text in page.texts)
+
+
+def test_speed_of_a_bundle_in_the_engine(made: Path, tmp_path: Path) -> None:
+    large = export_bundle(made, tmp_path / "large", ExportOptions(max_seq_len=32, prefill_chunk=16))
+    speed = measure_speed(large)
+    assert speed.problem == ""
+    assert [rate.what for rate in speed.rates] == ["prefill of 32 tokens", "decode after 16 tokens"]
+    assert all(rate.tokens_per_second > 0 for rate in speed.rates)
+    small = export_bundle(made, tmp_path / "small", ExportOptions(**SHORT))
+    assert "too little to measure" in measure_speed(small).problem
+
+
+def test_nothing_is_measured_where_memory_is_short(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed_module, "_available_memory", lambda: 900_000_000)
+    report = tmp_path / "report.html"
+    export_bundle(
+        made, tmp_path / "bundle", ExportOptions(report=report, **SHORT), measure=speed_module.measure_speed
+    )
+    assert "takes 1.1 GB of memory, and 0.9 GB are free here. On the machine" in report.read_text()
