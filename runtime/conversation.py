@@ -6,22 +6,21 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from .errors import CapacityError, InvalidArgumentError
+from .context import ContextFull, fit
+from .errors import InvalidArgumentError
 from .llm import LLM
 from .outputs import RequestOutput
 from .sampling import SamplingParams
-
-ContextFull = Literal["stop", "drop"]
 
 
 class Conversation:
     """messages: [{"role", "content"}, …], a system message first where there is one.
 
-    context_full: what happens when the conversation no longer fits: "stop" is a CapacityError, "drop" leaves
-    the oldest turns out of what the model sees, until a quarter of the context (or max_tokens, if that is
-    less) is free for the answer. chat_template and template_variables: as for LLM.chat.
+    context_full: what happens when the conversation no longer fits, as for LLM.chat: "stop" is a
+    CapacityError, "drop" leaves the oldest turns out of what the model sees. chat_template and
+    template_variables: as for LLM.chat, too.
     """
 
     def __init__(
@@ -105,36 +104,12 @@ class Conversation:
 
     def _prompt(self) -> list[int]:
         """The ids that the model is to continue."""
-        limit = self._llm.info.max_seq_len
-        dropped = self.dropped
-        ids = self._ids(dropped)
-        room = 1
-        if self._context_full == "drop":
-            room = max(1, min(self._params.max_tokens or limit, limit // 4))
-        while len(ids) + room > limit:
-            following = self._after_turn(dropped) if self._context_full == "drop" else None
-            if following is None:
-                if len(ids) < limit:  # the last turn alone, with less room than wished for
-                    break
-                raise CapacityError(
-                    f"the conversation has {len(ids)} tokens and the bundle's context holds {limit}: start "
-                    "anew, let the oldest turns be dropped, or export with a larger --max-seq-len"
-                )
-            dropped = following
-            ids = self._ids(dropped)
-        self.dropped = dropped
+        ids, self.dropped = fit(
+            self.messages,
+            lambda visible: self._llm.chat_prompt(visible, **self._template_options),
+            self._llm.info.max_seq_len,
+            self._params.max_tokens,
+            self._context_full,
+            self.dropped,
+        )
         return ids
-
-    def _ids(self, dropped: int) -> list[int]:
-        first = int(bool(self.messages) and self.messages[0]["role"] == "system")
-        visible = self.messages[:first] + self.messages[first + dropped :]
-        return self._llm.chat_prompt(visible, **self._template_options)
-
-    def _after_turn(self, dropped: int) -> int | None:
-        """How many messages are gone when one turn more is: up to the next user message. None where the last
-        turn would go."""
-        first = int(bool(self.messages) and self.messages[0]["role"] == "system")
-        for index in range(first + dropped + 1, len(self.messages)):
-            if self.messages[index]["role"] == "user":
-                return index - first
-        return None

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from . import sequence, session_file
 from .backend import Model, ModelInfo
 from .cached_session import CachedSession
 from .chat_template import render_chat_template
+from .context import ContextFull, Messages, check_policy, fit
 from .errors import BundleError, CapacityError, InvalidArgumentError
 from .generator import run
 from .outputs import RequestOutput
@@ -23,9 +24,6 @@ from .sampling import SamplingParams, from_generate_keywords
 
 if TYPE_CHECKING:
     from mindir_llm.tokenizer import Tokenizer
-
-
-Messages = Sequence[Mapping[str, Any]]
 
 
 class LLM:
@@ -132,41 +130,86 @@ class LLM:
         parsed = parse_prompts(prompts, self.info.vocab_size)
         return self._generate(parsed, _one_each(sampling_params, len(parsed)))
 
+    @overload
     def chat(
         self,
         messages: Messages | Sequence[Messages],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
+        stream: Literal[False] = False,
+        context_full: ContextFull = "stop",
         tools: Sequence[Any] | None = None,
         chat_template: str | None = None,
         add_generation_prompt: bool = True,
         **template_variables: Any,
-    ) -> list[RequestOutput]:
+    ) -> list[RequestOutput]: ...
+
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        sampling_params: SamplingParams | None = None,
+        *,
+        stream: Literal[True],
+        context_full: ContextFull = "stop",
+        tools: Sequence[Any] | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        **template_variables: Any,
+    ) -> TextStream: ...
+
+    def chat(
+        self,
+        messages: Messages | Sequence[Messages],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        stream: bool = False,
+        context_full: ContextFull = "stop",
+        tools: Sequence[Any] | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        **template_variables: Any,
+    ) -> list[RequestOutput] | TextStream:
         """Answer a conversation [{"role": "user", "content": …}, …], or several, written out by the template.
 
-        tools: schemas of functions that the model may call, as its template wants them. chat_template: None
-        takes the bundle's. Further keywords are variables of the template (enable_thinking=False, …), but for
-        `now`, the datetime that it takes for the current one. What a conversation has in common with an
-        earlier one, such as all turns but the last, is still in the KV cache and is not computed again.
+        stream: hand out the answer to one conversation as it comes, as `stream` does. context_full: "stop"
+        makes a conversation that does not fit an error; "drop" leaves out its oldest turns, never the system
+        message or the last turn, until a quarter of the context, or max_tokens if that is less, is free for
+        the answer. tools: schemas of functions that the model may call, as its template wants them.
+        chat_template: None takes the bundle's. Further keywords are variables of the template
+        (enable_thinking=False, …), but for `now`, the datetime that it takes for the current one. What a
+        conversation has in common with an earlier one, such as all turns but the last, is still in the KV
+        cache and is not computed again.
 
-        InvalidArgumentError carries the template's own complaint, such as roles that do not alternate.
+        InvalidArgumentError carries the template's own complaint, such as roles that do not alternate;
+        CapacityError for a conversation that does not fit.
         """
+        check_policy(context_full)
         conversations: Any = messages if _are_several(messages) else [messages]
-        prompts = [
-            Prompt(
-                "the conversation" if len(conversations) == 1 else f"conversation {index}",
-                None,
-                self.chat_prompt(
-                    conversation,
+        params = _one_each(sampling_params, len(conversations))
+        prompts = []
+        for index, (conversation, one) in enumerate(zip(conversations, params, strict=True)):
+
+            def ids_of(visible: Messages) -> list[int]:
+                return self.chat_prompt(
+                    visible,
                     tools=tools,
                     chat_template=chat_template,
                     add_generation_prompt=add_generation_prompt,
                     **template_variables,
-                ),
-            )
-            for index, conversation in enumerate(conversations)
-        ]
-        return self._generate(prompts, _one_each(sampling_params, len(prompts)))
+                )
+
+            name = "the conversation" if len(conversations) == 1 else f"conversation {index}"
+            if context_full == "drop":
+                ids, _ = fit(conversation, ids_of, self.info.max_seq_len, one.max_tokens, context_full)
+            else:
+                ids = ids_of(conversation)
+            prompts.append(Prompt(name, None, ids))
+        if not stream:
+            return self._generate(prompts, params)
+        if len(prompts) != 1:
+            raise InvalidArgumentError(f"stream=True takes one conversation, not {len(prompts)}")
+        return self._stream(prompts[0], params[0])
 
     def chat_prompt(self, messages: Messages, **options: Any) -> list[int]:
         """The token ids that `chat` continues, for one conversation and chat's keywords."""
@@ -184,10 +227,12 @@ class LLM:
         parsed = parse_prompts(prompt, self.info.vocab_size)
         if len(parsed) != 1:
             raise InvalidArgumentError(f"stream() takes one prompt, not {len(parsed)}")
-        (params,) = _one_each(sampling_params, 1)
+        return self._stream(parsed[0], _one_each(sampling_params, 1)[0])
+
+    def _stream(self, prompt: Prompt, params: SamplingParams) -> TextStream:
         if (params.best_of or params.n) > 1:
-            raise InvalidArgumentError("stream() writes one text; n and best_of are for generate()")
-        return TextStream(self, self._sequences(parsed, [params])[0])
+            raise InvalidArgumentError("a stream is one text; n and best_of are for what comes at once")
+        return TextStream(self, self._sequences([prompt], [params])[0])
 
     def save_session(self, path: str | os.PathLike[str]) -> None:
         """Write what the last finished call left in the KV cache, so that another process can go on with it:

@@ -22,8 +22,8 @@ _SPARE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Rate:
-    """what: 'decode after 16 tokens'. share: of `limit`, the best that the machine could do; None where that is
-    not known. bytes_read: for one token, None where weights are not read for each."""
+    """what: 'decode after 16 tokens'. share: of `limit`, the best that the machine could do; None where that
+    is not known. bytes_read: for one token, None where weights are not read for each."""
 
     what: str
     tokens_per_second: float

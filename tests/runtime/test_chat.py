@@ -71,6 +71,45 @@ def test_template_options() -> None:
     assert prompt_text(output) == "False|"
 
 
+def test_an_answer_that_comes_in_pieces() -> None:
+    llm = speaker("héllo")
+    stream = llm.chat(HELLO, GREEDY, stream=True, chat_template="{{ messages[0].content }}{{ x }}|", x=1)
+    pieces = list(stream)
+    assert "".join(pieces) == "héllo" and len(pieces) > 1
+    (output,) = llm.chat(HELLO, GREEDY, chat_template="{{ messages[0].content }}{{ x }}|", x=1)
+    assert stream.output.outputs == output.outputs
+    assert stream.output.prompt_token_ids == output.prompt_token_ids
+    with pytest.raises(InvalidArgumentError, match="stream=True takes one conversation, not 2"):
+        llm.chat([HELLO, HELLO], GREEDY, stream=True)  # type: ignore[call-overload]
+    with pytest.raises(InvalidArgumentError, match="a stream is one text"):
+        llm.chat(HELLO, SamplingParams(n=2), stream=True)
+
+
+def test_context_policies() -> None:
+    llm = speaker("hi", max_seq_len=32)
+    turns = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "one 789012345"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    with pytest.raises(CapacityError, match="max_seq_len"):
+        llm.chat(turns, GREEDY)
+    with pytest.raises(InvalidArgumentError, match="context_full is 'roll', expected 'stop' or 'drop'"):
+        llm.chat(HELLO, GREEDY, context_full="roll")  # type: ignore[call-overload]
+    (answer,) = llm.chat(turns, GREEDY, context_full="drop")
+    assert (prompt_text(answer), answer.outputs[0].text) == ("s:S|u:three|", "hi")
+    stream = llm.chat(turns, GREEDY, stream=True, context_full="drop")
+    assert "".join(stream) == "hi" and prompt_text(stream.output) == "s:S|u:three|"
+    # Each of several conversations by itself; what fits stays whole.
+    outputs = llm.chat([HELLO, turns], GREEDY, context_full="drop")
+    assert [prompt_text(one) for one in outputs] == ["u:Hello|", "s:S|u:three|"]
+    with pytest.raises(CapacityError, match="the conversation has"):
+        llm.chat([{"role": "user", "content": "x" * 40}], GREEDY, context_full="drop")
+    with pytest.raises(InvalidArgumentError):
+        llm.chat([1, 2], GREEDY, context_full="drop")  # type: ignore[call-overload]
+
+
 def test_complaints() -> None:
     llm = speaker("hi")
     with pytest.raises(InvalidArgumentError, match=r"^chat template: line 1: no$"):
