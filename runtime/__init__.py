@@ -9,12 +9,14 @@ from .backend import ModelInfo
 from .errors import (
     BundleError,
     CapacityError,
+    GrammarError,
     InvalidArgumentError,
     LibraryError,
     MindirLLMError,
     OutOfMemoryError,
     UnsupportedError,
 )
+from .grammar import Grammar, Matcher
 from .graph import Graph, TensorInfo
 from .llm import LLM, TextStream
 from .outputs import CompletionOutput, Logprob, Metrics, RequestOutput
@@ -27,10 +29,13 @@ __all__ = [
     "CapacityError",
     "CompletionOutput",
     "EngineTokenizer",
+    "Grammar",
+    "GrammarError",
     "Graph",
     "InvalidArgumentError",
     "LibraryError",
     "Logprob",
+    "Matcher",
     "Metrics",
     "MindirLLMError",
     "ModelInfo",

@@ -60,6 +60,8 @@ DTYPE = {
 TOKEN_KIND = {"MLLM_TOKEN_TEXT": 0, "MLLM_TOKEN_BYTE": 1, "MLLM_TOKEN_SPECIAL": 2}
 ENCODE_FLAGS = {"MLLM_ENCODE_ADD_SPECIAL": 1, "MLLM_ENCODE_PARSE_SPECIAL": 2}
 
+GRAMMAR_KIND = {"MLLM_GRAMMAR_GBNF": 0, "MLLM_GRAMMAR_JSON_SCHEMA": 1, "MLLM_GRAMMAR_JSON_OBJECT": 2}
+
 _EXCEPTION: dict[int, type[errors.MindirLLMError]] = {
     STATUS["MLLM_ERROR_INVALID_ARGUMENT"]: errors.InvalidArgumentError,
     STATUS["MLLM_ERROR_IO"]: errors.BundleError,
@@ -245,6 +247,19 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mllm_decoder_close": (None, (_HANDLE,)),
     "mllm_decoder_push": (_CHECK, (_HANDLE, c_int32, POINTER(c_char_p), POINTER(c_size_t))),
     "mllm_decoder_flush": (_CHECK, (_HANDLE, POINTER(c_char_p), POINTER(c_size_t))),
+    "mllm_grammar_compile": (_CHECK, (_HANDLE, ctypes.c_int, c_char_p, c_size_t, POINTER(_HANDLE))),
+    "mllm_grammar_close": (None, (_HANDLE,)),
+    "mllm_matcher_create": (_CHECK, (_HANDLE, POINTER(c_int32), c_size_t, POINTER(_HANDLE))),
+    "mllm_matcher_copy": (_CHECK, (_HANDLE, POINTER(_HANDLE))),
+    "mllm_matcher_close": (None, (_HANDLE,)),
+    "mllm_matcher_mask": (_CHECK, (_HANDLE, POINTER(POINTER(c_uint32)), POINTER(c_size_t))),
+    "mllm_matcher_accept": (_CHECK, (_HANDLE, c_int32)),
+    "mllm_matcher_accept_text": (_CHECK, (_HANDLE, c_char_p, c_size_t, POINTER(c_size_t))),
+    "mllm_matcher_progress": (_CHECK, (_HANDLE, POINTER(c_int32), POINTER(c_int32))),
+    "mllm_sampler_sample_matching": (
+        _CHECK,
+        (_HANDLE, _HANDLE, POINTER(c_float), POINTER(c_int32), c_size_t, POINTER(c_int32), POINTER(c_float)),
+    ),
 }
 
 

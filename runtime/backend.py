@@ -28,11 +28,23 @@ class ModelInfo:
     kv_cache_bytes: int
 
 
+class Matcher(Protocol):
+    """Follows the text that is written, and knows which tokens may come next (grammar.Matcher)."""
+
+    @property
+    def must_end(self) -> bool: ...
+
+    def close(self) -> None: ...
+
+
 class Sampler(Protocol):
     """Chooses the tokens of one sequence and remembers them for the penalties and its random numbers."""
 
-    def sample(self, logits: Logits, banned: Sequence[int], with_logprob: bool) -> tuple[int, float | None]:
-        """A token that is not banned, and its log softmax in the raw logits if asked for."""
+    def sample(
+        self, logits: Logits, banned: Sequence[int], with_logprob: bool, matcher: Matcher | None = None
+    ) -> tuple[int, float | None]:
+        """A token that is not banned, and its log softmax in the raw logits if asked for. matcher: the token
+        is one that it allows, and has accepted then."""
 
     def close(self) -> None: ...
 

@@ -21,12 +21,15 @@ _RUN_EXAMPLES = """examples:
   mindir-llm run bundle -p "Once upon a time" --temperature 0 --max-tokens 200
   mindir-llm run bundle --prompt-file story.txt --top-p 0.9 --seed 7 --stop "The end"
   echo "What is MindIR?" | mindir-llm run bundle -p - --chat
+  mindir-llm run bundle -p "Name a city." --chat --json-schema city.schema.json
+  mindir-llm run bundle -p "Yes or no?" --grammar answer.gbnf
 """
 
 _CHAT_EXAMPLES = """examples:
   mindir-llm chat bundle
   mindir-llm chat bundle --system "Answer in one sentence." --temperature 0.7 --stats
   mindir-llm chat bundle --context-full drop
+  mindir-llm chat bundle --json-schema answer.schema.json
   printf 'Hello!\\nWhat did I say?\\n' | mindir-llm chat bundle --temperature 0
 """
 
@@ -189,7 +192,11 @@ def _add_sampling_flags(parser: argparse.ArgumentParser, changed_defaults: dict[
 
 
 def _sampling_params(arguments: argparse.Namespace) -> SamplingParams:
-    return SamplingParams(**{name: getattr(arguments, name) for name in options() if name not in _NO_FLAGS})
+    values = {name: getattr(arguments, name) for name in options() if name not in _NO_FLAGS}
+    for name, option in options().items():
+        if option.is_file and values[name] is not None:
+            values[name] = _decode(Path(values[name]).read_bytes(), values[name], whole=True)
+    return SamplingParams(**values)
 
 
 def _add_flag(group: Any, name: str, option: Option, default: Any) -> None:
@@ -208,7 +215,11 @@ def _add_flag(group: Any, name: str, option: Option, default: Any) -> None:
         type=_id_and_number if option.by_id else str if option.kind is str else _number(option),
         action="append" if several else "store",
         default=None if several else default,
-        metavar="ID=X" if option.by_id else {int: "N", float: "X", str: "TEXT"}[option.kind],
+        metavar="ID=X"
+        if option.by_id
+        else "FILE"
+        if option.is_file
+        else {int: "N", float: "X", str: "TEXT"}[option.kind],
         help=described,
     )
 

@@ -11,6 +11,10 @@ class InvalidArgumentError(MindirLLMError, ValueError):
     """An argument is wrong: name, shape, dtype, or a value outside its range."""
 
 
+class GrammarError(InvalidArgumentError):
+    """A grammar or JSON schema is malformed, too large, or asks for what structured output cannot hold."""
+
+
 class BundleError(MindirLLMError):
     """A bundle or MindIR file is missing, unreadable, corrupt, or of an unknown version."""
 

@@ -18,6 +18,7 @@ from .chat_template import render_chat_template
 from .context import ContextFull, Messages, check_policy, fit
 from .errors import BundleError, CapacityError, InvalidArgumentError
 from .generator import run
+from .grammar import GrammarCache
 from .outputs import RequestOutput
 from .prompts import Prompt, parse_id_lists, parse_prompts
 from .sampling import SamplingParams, from_generate_keywords
@@ -71,6 +72,7 @@ class LLM:
         self._prefix_reuse = prefix_reuse
         self._idle_sessions: list[CachedSession] = []
         self._idle_lock = Lock()
+        self._grammars = GrammarCache()
         self._closed = False
 
     @property
@@ -293,10 +295,13 @@ class LLM:
             tokenizer = self.get_tokenizer()
         sequences = []
         for prompt, one in zip(prompts, params, strict=True):
-            if tokenizer is None and (prompt.ids is None or one.stop or one.bad_words):
+            needs_text = one.stop or one.bad_words or one.structure
+            if tokenizer is None and (prompt.ids is None or needs_text):
                 what = f"{prompt.name} is text, which needs"
-                if one.stop or one.bad_words:
+                if needs_text:
                     what = "stop strings need" if one.stop else "bad_words need"
+                    if not one.stop and not one.bad_words:
+                        what = "structured output needs"
                 raise InvalidArgumentError(f"{self._path}: {what} a tokenizer, and the bundle has none")
             ids = prompt.ids
             if ids is None:
@@ -321,8 +326,18 @@ class LLM:
                     raise InvalidArgumentError(
                         f"logit_bias has {index}, outside the vocabulary [0, {self.info.vocab_size})"
                     )
+            grammar = self._grammars.get(tokenizer, one)
+            ends = () if tokenizer is None or one.ignore_eos else tokenizer.stop_token_ids
             sequences += [
-                sequence.Sequence(self._model, tokenizer, prompt.text, ids, one, index)
+                sequence.Sequence(
+                    self._model,
+                    tokenizer,
+                    prompt.text,
+                    ids,
+                    one,
+                    index,
+                    None if grammar is None else grammar.matcher((*ends, *one.stop_token_ids)),
+                )
                 for index in range(one.best_of or one.n)
             ]
         return sequences

@@ -162,14 +162,19 @@ class NativeSampler(_Handle):
         super().__init__("sampler", handle, self._library.mllm_sampler_close)
         self._library.mllm_sampler_add_prompt(handle, _ids(prompt), len(prompt))
 
-    def sample(self, logits: Logits, banned: Sequence[int], with_logprob: bool) -> tuple[int, float | None]:
+    def sample(
+        self, logits: Logits, banned: Sequence[int], with_logprob: bool, matcher: Any = None
+    ) -> tuple[int, float | None]:
         token, logprob = c_int32(), c_float()
-        self._library.mllm_sampler_sample(
-            self._handle,
+        arguments = (
             _pointer(logits),
             _ids(banned) if banned else None,
             len(banned),
             byref(token),
             byref(logprob) if with_logprob else None,
         )
+        if matcher is None:
+            self._library.mllm_sampler_sample(self._handle, *arguments)
+        else:
+            self._library.mllm_sampler_sample_matching(self._handle, matcher.handle, *arguments)
         return token.value, logprob.value if with_logprob else None

@@ -4,6 +4,7 @@ takes its flags from here."""
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import numbers
 import operator
@@ -17,7 +18,7 @@ from .errors import InvalidArgumentError
 @dataclass(frozen=True)
 class Option:
     """One sampling option. kind: int, float, bool or str. many: a sequence of them, or a single one. by_id: a
-    number of that kind for each of some token ids."""
+    number of that kind for each of some token ids. is_file: the command line takes the name of a file."""
 
     kind: type
     help: str
@@ -27,6 +28,8 @@ class Option:
     optional: bool = False  # None is allowed
     many: bool = False
     by_id: bool = False
+    is_file: bool = False
+    is_json: bool = False  # a str that may also be given as the value that it says
 
     @property
     def range(self) -> str:
@@ -38,6 +41,8 @@ class Option:
             low = f"({self.low:g}" if self.above_low else f"[{self.low:g}"
             high = "∞)" if self.high == math.inf else f"{self.high}]"
             noun += f" in {low}, {high}"
+        if self.is_json:
+            noun = "a JSON schema: a dict, a bool or its text"
         if self.many:
             noun += ", or several in a list"
         if self.by_id:
@@ -49,6 +54,10 @@ class Option:
         if value is None and self.optional:
             return () if self.many or self.by_id else None
         try:
+            if self.is_json and not isinstance(value, str):
+                if not isinstance(value, Mapping | bool):
+                    raise TypeError
+                return json.dumps(value, ensure_ascii=False, allow_nan=False)
             if self.by_id:
                 pairs = value.items() if isinstance(value, Mapping) else value
                 return tuple(sorted((_token_id(index), self._one(one)) for index, one in pairs))
@@ -189,6 +198,23 @@ class SamplingParams:
         None, int, "write this many texts and return the n most probable ones", low=1, high=128, optional=True
     )
 
+    json_schema: str | Mapping[str, Any] | bool | None = _option(
+        None,
+        str,
+        "write a JSON document that is valid under this schema",
+        optional=True,
+        is_file=True,
+        is_json=True,
+    )
+    grammar: str | None = _option(
+        None,
+        str,
+        "write a text that this grammar matches, in GBNF, the notation of llama.cpp",
+        optional=True,
+        is_file=True,
+    )
+    json_object: bool = _option(False, bool, "write a JSON object")
+
     def __post_init__(self) -> None:
         for name, option in options().items():
             object.__setattr__(self, name, option.check(name, getattr(self, name)))
@@ -196,9 +222,24 @@ class SamplingParams:
             raise InvalidArgumentError(
                 f"min_tokens is {self.min_tokens}, above max_tokens ({self.max_tokens})"
             )
+        structures = [name for name in GRAMMAR_OPTIONS if getattr(self, name)]
+        if len(structures) > 1:
+            raise InvalidArgumentError(f"{structures[0]} and {structures[1]} are both given; choose one")
         if self.best_of is not None and self.best_of < self.n:
             raise InvalidArgumentError(f"best_of is {self.best_of}, below n ({self.n})")
 
+    @property
+    def structure(self) -> tuple[str, str] | None:
+        """What the text must follow: the option's name and its value, "" for json_object."""
+        for name in GRAMMAR_OPTIONS:
+            value = getattr(self, name)
+            if value:
+                return name, value if isinstance(value, str) else ""
+        return None
+
+
+# In the order of the engine's mllm_grammar_kind.
+GRAMMAR_OPTIONS = ("grammar", "json_schema", "json_object")
 
 # What asks for more than one text of one prompt.
 _REPORTS = ("logprobs", "prompt_logprobs", "n", "best_of")

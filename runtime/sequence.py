@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .backend import Logits, Model, Sampler
+from .backend import Logits, Matcher, Model, Sampler
 from .outputs import CompletionOutput, FinishReason, Logprob, Metrics, RequestOutput
 from .sampling import SamplingParams
 from .stop_strings import StopStrings
@@ -41,7 +41,8 @@ class Vocabulary(Protocol):
 
 class Sequence:
     """prompt: the text it came from, or None. tokenizer: None gives ids without text, and no end token.
-    index: which of the texts of one prompt it is."""
+    index: which of the texts of one prompt it is. matcher: what the text must follow; then the text begins
+    anew and owes nothing to the prompt's end."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Sequence:
         prompt_ids: list[int],
         params: SamplingParams,
         index: int = 0,
+        matcher: Matcher | None = None,
     ) -> None:
         self.prompt_ids = prompt_ids
         self.token_ids: list[int] = []
@@ -62,6 +64,7 @@ class Sequence:
         self._logprobs: list[dict[int, Logprob]] = []
         self._prompt_logprobs: list[dict[int, Logprob] | None] = [None]
         self._index = index
+        self._matcher = matcher
         self.cumulative_logprob = 0.0  # of logprobs or a choice among several texts, else 0
         self._weighs = params.logprobs is not None or (params.best_of or params.n) > params.n
         self._sampler: Sampler | None = None
@@ -77,7 +80,7 @@ class Sequence:
         self._too_early = sorted({*self._never, *ending})
 
         self._decoder = None if tokenizer is None else tokenizer.stream_decoder()
-        if self._decoder is not None:
+        if self._decoder is not None and matcher is None:
             # The continuation's first blank, or a character begun in the prompt, depends on the prompt.
             for index in prompt_ids:
                 self._decoder.push(index)
@@ -116,6 +119,8 @@ class Sequence:
         delta = self._stop_strings.push(piece, may_stop=len(self.token_ids) > params.min_tokens)
         if self._stop_strings.found is not None:
             self._stop_reason = self._stop_strings.found
+            return self._finish("stop", delta)
+        if self._matcher is not None and self._matcher.must_end:
             return self._finish("stop", delta)
         if len(self.token_ids) == self._limit:
             return self._finish("length", delta)
@@ -160,11 +165,11 @@ class Sequence:
     def _draw(self, logits: Logits, banned: list[int]) -> tuple[int, float | None]:
         assert self._sampler is not None
         if not self._params.logit_bias:
-            return self._sampler.sample(logits, banned, self._weighs)
+            return self._sampler.sample(logits, banned, self._weighs, self._matcher)
         biased = logits.copy()
         for index, bias in self._params.logit_bias:
             biased[index] += bias
-        token, _ = self._sampler.sample(biased, banned, False)
+        token, _ = self._sampler.sample(biased, banned, False, self._matcher)
         # Reported are the raw logits, as everywhere.
         return token, _log_softmax(logits, token) if self._weighs else None
 
@@ -177,6 +182,8 @@ class Sequence:
         self.finish_reason = reason
         if self._sampler is not None:
             self._sampler.close()
+        if self._matcher is not None:
+            self._matcher.close()
         if self._stop_strings.found is None:
             tail = "" if self._decoder is None else self._decoder.flush()
             delta += self._stop_strings.push(tail, may_stop=False) + self._stop_strings.flush()

@@ -82,7 +82,9 @@ class FakeSampler:
         self.random = np.random.default_rng(seed)
         model.open_samplers += 1
 
-    def sample(self, logits: Logits, banned: Sequence[int], with_logprob: bool) -> tuple[int, float | None]:
+    def sample(
+        self, logits: Logits, banned: Sequence[int], with_logprob: bool, matcher: None = None
+    ) -> tuple[int, float | None]:
         allowed = logits.copy()
         allowed[list(banned)] = -np.inf
         if self.greedy:

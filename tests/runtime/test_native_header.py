@@ -23,6 +23,7 @@ CODE = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(), flags=re.DOTALL)
         ("mllm_dtype", _native.DTYPE),
         ("mllm_token_kind", _native.TOKEN_KIND),
         ("mllm_encode_flags", _native.ENCODE_FLAGS),
+        ("mllm_grammar_kind", _native.GRAMMAR_KIND),
     ],
 )
 def test_enums(enum: str, twin: dict[str, int]) -> None:
@@ -46,6 +47,7 @@ BASE = {
     "float": ctypes.c_float,
     "mllm_dtype": ctypes.c_int,
     "mllm_token_kind": ctypes.c_int,
+    "mllm_grammar_kind": ctypes.c_int,
     "mllm_status": _native._CHECK,
 }
 HANDLES = re.findall(r"typedef struct (\w+) \1;", CODE)

@@ -5,13 +5,7 @@
 #include <string>
 
 #include "api/errors.h"
-
-struct mllm_sampler {
-  mllm_sampler(const mllm::SamplingParams& params, int32_t vocab)
-      : sampler(params, vocab), vocab_size(vocab) {}
-  mllm::Sampler sampler;
-  int32_t vocab_size;
-};
+#include "api/handles.h"
 
 extern "C" {
 

@@ -6,18 +6,12 @@
 #include <vector>
 
 #include "api/errors.h"
+#include "api/handles.h"
 #include "text/open.h"
 #include "text/stream_decoder.h"
 
 using mllm::api::guard;
 using mllm::api::require;
-
-struct mllm_tokenizer {
-  std::unique_ptr<mllm::text::Tokenizer> tokenizer;
-  std::vector<int32_t> ids;  // of the last encode
-  std::string text;          // of the last decode or token
-  std::string piece;         // of the last token
-};
 
 struct mllm_decoder {
   mllm_decoder(const mllm::text::Tokenizer& tokenizer, bool skip_special)
@@ -33,7 +27,7 @@ mllm_status mllm_tokenizer_open(const char* path, mllm_tokenizer** tokenizer) {
     require(path, "path");
     require(tokenizer, "tokenizer");
     *tokenizer = nullptr;
-    *tokenizer = new mllm_tokenizer{mllm::text::open_tokenizer(path), {}, {}, {}};
+    *tokenizer = new mllm_tokenizer{mllm::text::open_tokenizer(path)};
   });
 }
 

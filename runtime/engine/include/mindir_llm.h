@@ -298,6 +298,53 @@ MLLM_API mllm_status mllm_decoder_push(mllm_decoder* decoder, int32_t id, const 
 /* What is left of an unfinished character, as U+FFFD. The next push starts a new text. */
 MLLM_API mllm_status mllm_decoder_flush(mllm_decoder* decoder, const char** text, size_t* text_bytes);
 
+/* ---- Structured output: grammars that a text must follow
+ * --------------------------------------------------------------------------------------------------- */
+
+/* A grammar made ready for one tokenizer's vocabulary, with a cache of which tokens are allowed where. It
+ * takes what it needs of the tokenizer, which may be closed before it. */
+typedef struct mllm_grammar mllm_grammar;
+
+typedef enum mllm_grammar_kind {
+  MLLM_GRAMMAR_GBNF = 0,        /* llama.cpp's notation; a text is what the rule "root" matches */
+  MLLM_GRAMMAR_JSON_SCHEMA = 1, /* a JSON document that is valid under this schema */
+  MLLM_GRAMMAR_JSON_OBJECT = 2  /* any JSON object; the source is not looked at */
+} mllm_grammar_kind;
+
+/* source: UTF-8, size bytes. MLLM_ERROR_INVALID_ARGUMENT where the grammar or schema is malformed, too large,
+ * or matches no text, MLLM_ERROR_FORMAT where the schema is no JSON, MLLM_ERROR_UNSUPPORTED for a part of
+ * JSON Schema that is not honoured; the message names line and column, or keyword and place. */
+MLLM_API mllm_status mllm_grammar_compile(mllm_tokenizer* tokenizer, mllm_grammar_kind kind,
+                                          const char* source, size_t size, mllm_grammar** grammar);
+MLLM_API void mllm_grammar_close(mllm_grammar* grammar);
+
+/* Follows one text. It keeps its grammar alive; matchers of one grammar may be used by different threads at
+ * the same time. The text begins anew: where the tokenizer's decoder takes the blank of a first word away, so
+ * does the matcher. Give it to a decoder of its own, therefore, not to one that has seen the prompt. */
+typedef struct mllm_matcher mllm_matcher;
+
+/* end_tokens: ids that end the text where the grammar allows it; NULL: the tokenizer's stop tokens. */
+MLLM_API mllm_status mllm_matcher_create(const mllm_grammar* grammar, const int32_t* end_tokens,
+                                         size_t n_end_tokens, mllm_matcher** matcher);
+MLLM_API mllm_status mllm_matcher_copy(const mllm_matcher* matcher, mllm_matcher** copy);
+MLLM_API void mllm_matcher_close(mllm_matcher* matcher);
+/* Which tokens may come next: bit id % 32 of word id / 32; ids behind n_words * 32 are not allowed. Owned by
+ * the matcher, valid until its next call. MLLM_ERROR_INVALID_ARGUMENT where no token is allowed and the text
+ * may not end either: the vocabulary has no token for what must come. */
+MLLM_API mllm_status mllm_matcher_mask(mllm_matcher* matcher, const uint32_t** mask, size_t* n_words);
+/* The token is part of the text now. MLLM_ERROR_INVALID_ARGUMENT, and nothing changes, where it is not
+ * allowed. */
+MLLM_API mllm_status mllm_matcher_accept(mllm_matcher* matcher, int32_t token);
+/* Takes as much of the text as the grammar allows: *accepted bytes. */
+MLLM_API mllm_status mllm_matcher_accept_text(mllm_matcher* matcher, const char* text, size_t size,
+                                              size_t* accepted);
+/* can_end: the text is complete. must_end: it is, and nothing may follow but an end token. */
+MLLM_API mllm_status mllm_matcher_progress(const mllm_matcher* matcher, int32_t* can_end, int32_t* must_end);
+/* mllm_sampler_sample among the tokens that the matcher allows, which then accepts the one that was drawn. */
+MLLM_API mllm_status mllm_sampler_sample_matching(mllm_sampler* sampler, mllm_matcher* matcher,
+                                                  const float* logits, const int32_t* banned, size_t n_banned,
+                                                  int32_t* token, float* logprob);
+
 #ifdef __cplusplus
 }
 #endif

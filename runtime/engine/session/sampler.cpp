@@ -96,6 +96,18 @@ void Sampler::apply_penalties(std::span<const float> logits, std::span<const int
   }
 }
 
+void Sampler::apply_mask(std::span<const uint32_t> allowed) {
+  const size_t n = adjusted_.size();
+  for (size_t begin = 0; begin < n; begin += 32) {
+    const uint32_t word = begin / 32 < allowed.size() ? allowed[begin / 32] : 0;
+    if (word == 0xffffffff) continue;
+    const size_t end = std::min(begin + 32, n);
+    for (size_t i = begin; i < end; ++i) {
+      if (!(word >> (i - begin) & 1)) adjusted_[i] = kNegativeInfinity;
+    }
+  }
+}
+
 int32_t Sampler::greedy() const {
   // max_element returns the first of equal maxima.
   return static_cast<int32_t>(std::max_element(adjusted_.begin(), adjusted_.end()) - adjusted_.begin());
@@ -146,9 +158,12 @@ int32_t Sampler::draw() {
   return candidates_.back().token;  // rounding left a sliver past the last one
 }
 
-Sample Sampler::sample(std::span<const float> logits, std::span<const int32_t> banned) {
+Sample Sampler::sample(std::span<const float> logits, std::span<const int32_t> banned,
+                       const std::span<const uint32_t>* allowed) {
   apply_penalties(logits, banned);
-  if (adjusted_[static_cast<size_t>(greedy())] == kNegativeInfinity) fail_argument("every token is banned");
+  if (allowed) apply_mask(*allowed);
+  if (adjusted_[static_cast<size_t>(greedy())] == kNegativeInfinity)
+    fail_argument(allowed ? "every token that the grammar allows is banned" : "every token is banned");
   // A temperature so small that dividing by it overflows is greedy in all but name.
   const int32_t token = params_.temperature < 1e-5f ? greedy() : draw();
   ++generated_[static_cast<size_t>(token)];

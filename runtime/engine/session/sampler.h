@@ -44,8 +44,10 @@ class Sampler {
           int32_t vocab_size);  // throws INVALID_ARGUMENT naming value and range
 
   void add_prompt(std::span<const int32_t> tokens);
-  // Throws INVALID_ARGUMENT when no token is left or a logit is NaN or +infinity.
-  Sample sample(std::span<const float> logits, std::span<const int32_t> banned);
+  // allowed: a bit for each token (bit id % 32 of word id / 32) that may be drawn; ids behind it may not.
+  // Null: all may. Throws INVALID_ARGUMENT when no token is left or a logit is NaN or +infinity.
+  Sample sample(std::span<const float> logits, std::span<const int32_t> banned,
+                const std::span<const uint32_t>* allowed = nullptr);
 
  private:
   struct Candidate {
@@ -55,6 +57,7 @@ class Sampler {
 
   void check_token(int32_t token) const;
   void apply_penalties(std::span<const float> logits, std::span<const int32_t> banned);
+  void apply_mask(std::span<const uint32_t> allowed);
   int32_t greedy() const;
   int32_t draw();
 
