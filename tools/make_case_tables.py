@@ -29,9 +29,18 @@ def ranges(points: Iterable[int]) -> list[tuple[int, int, int]]:
     return found
 
 
+def packed(first: int, last: int, step: int) -> list[str]:
+    """A run as the header's Range, or several where a count does not fit."""
+    found = []
+    for start in range(first, last + 1, step << 16):
+        more = (min(last, start + (step * 0xFFFF)) - start) // step
+        found.append(f"{start & 0xFFFF:#x}, {more}, {start >> 16 | (step - 1) << 15:#x}")
+    return found
+
+
 def property_table(name: str, holds: Callable[[str], bool]) -> str:
-    rows = ranges(point for point in CODE_POINTS if holds(chr(point)))
-    return table("Range", name, [f"{{{first:#x}, {last:#x}, {step}}}" for first, last, step in rows])
+    runs = ranges(point for point in CODE_POINTS if holds(chr(point)))
+    return table("Range", name, [f"{{{row}}}" for run in runs for row in packed(*run)])
 
 
 def mapping_table(name: str, change: Callable[[str], str], default: Callable[[str], str] = str) -> str:
@@ -40,6 +49,7 @@ def mapping_table(name: str, change: Callable[[str], str], default: Callable[[st
     for point in CODE_POINTS:
         changed = change(chr(point))
         if len(changed) == 1 and changed != default(chr(point)):
+            assert ord(changed) >> 16 == point >> 16
             by_distance.setdefault(ord(changed) - point, []).append(point)
     rows = sorted(
         (first, last, step, distance)
@@ -47,7 +57,9 @@ def mapping_table(name: str, change: Callable[[str], str], default: Callable[[st
         for first, last, step in ranges(points)
     )
     return table(
-        "Mapping", name, [f"{{{a:#x}, {b:#x}, {step}, {distance}}}" for a, b, step, distance in rows]
+        "Mapping",
+        name,
+        [f"{{{{{run}}}, {d & 0xFFFF:#x}}}" for *row, d in rows for run in packed(row[0], row[1], row[2])],
     )
 
 
@@ -58,6 +70,7 @@ def expansion_table(name: str, change: Callable[[str], str]) -> str:
         changed = change(chr(point))
         if len(changed) > 1:
             parts = [*map(ord, changed), 0][:3]
+            assert max(point, *parts) <= 0xFFFF
             rows.append(f"{{{point:#x}, {{{', '.join(f'{part:#x}' for part in parts)}}}}}")
     return table("Expansion", name, rows)
 
@@ -94,16 +107,18 @@ def main() -> None:
 
 namespace mllm::jinja {{
 
+// A code point and `more` others, each 1 or (the top bit of `high`) 2 after the one before.
 struct Range {{
-  uint32_t first, last, step;
+  uint16_t low, more, high;
 }};
+// To the code point at a distance, modulo 2^16: case stays in its plane.
 struct Mapping {{
-  uint32_t first, last, step;
-  int32_t distance;
+  Range from;
+  uint16_t distance;
 }};
 struct Expansion {{
-  uint32_t from;
-  char32_t to[3];  // 0 where there are two only
+  uint16_t from;
+  uint16_t to[3];  // 0 where there are two only
 }};
 
 """

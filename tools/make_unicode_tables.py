@@ -15,7 +15,8 @@ from pathlib import Path
 
 import unicodedata2 as unicodedata
 
-BLOCK = 128
+# Properties stand in blocks of code points, numbers of blocks in pages; of equal ones there is only one.
+BLOCK, PAGE = 16, 32
 # The order of text/unicode.h.
 CATEGORIES = "LuLlLtLmLoMnMcMeNdNlNoPcPdPsPePiPfPoSmScSkSoZsZlZpCcCfCsCoCn"
 # The property White_Space, which is not str.isspace.
@@ -113,32 +114,60 @@ def rows(values: Iterable[str]) -> str:
     return "\n".join([*lines, line])
 
 
+def shared(values: list[int], size: int) -> tuple[list[int], list[int]]:
+    """Values cut into runs of `size`: the number of each run, and the different runs one after another."""
+    runs: dict[tuple[int, ...], int] = {}
+    numbers = [runs.setdefault(tuple(values[i : i + size]), len(runs)) for i in range(0, len(values), size)]
+    return numbers, [value for run in runs for value in run]
+
+
+def combining_runs() -> list[int]:
+    """Runs of one combining class: 17 bits of the first code point, 7 of the count, 8 of the class."""
+    runs: list[tuple[int, int, int]] = []
+    for code in range(0x110000):
+        number = combining_class(code)
+        if not number:
+            continue
+        first, count, last = runs[-1] if runs else (0, 0, 0)
+        if (code, number) == (first + count, last):
+            runs[-1] = (first, count + 1, last)
+        else:
+            runs.append((code, 1, number))
+    assert all(first < 1 << 17 and count < 1 << 7 for first, count, _ in runs)
+    return [first << 15 | count << 8 | number for first, count, number in runs]
+
+
 def main() -> None:
     decomposed = decompositions()
     composed = compositions(decomposed)
-    table = properties(composed)
-    blocks: dict[bytes, int] = {}
-    index = []
-    for start in range(0, len(table), BLOCK):
-        index.append(blocks.setdefault(table[start : start + BLOCK], len(blocks)))
-    classes = [(code, combining_class(code)) for code in range(0x110000) if combining_class(code)]
+    blocks, values = shared(list(properties(composed)), BLOCK)
+    pages, numbers = shared(blocks, PAGE)
+    order = sorted(decomposed)
+    assert all(max(code, *decomposed[code]) < 1 << 18 for code in order) and max(pages) < 256
+    parts = [(code, *decomposed[code]) for code in order]
     version = unicodedata.unidata_version
     text = f"""// Written by tools/make_unicode_tables.py from Unicode {version}; do not edit.
-constexpr uint32_t kBlock = {BLOCK};
-constexpr uint16_t kBlockOf[] = {{
-{rows(map(str, index))}
+constexpr uint32_t kBlock = {BLOCK}, kPage = {PAGE};
+constexpr uint8_t kPages[] = {{
+{rows(map(str, pages))}
+}};
+constexpr uint16_t kBlocks[] = {{
+{rows(map(str, numbers))}
 }};
 constexpr uint8_t kProperties[] = {{
-{rows(str(value) for block in blocks for value in block)}
+{rows(map(str, values))}
 }};
-constexpr Decomposition kDecompositions[] = {{
-{rows(f"{{{code},{a},{b}}}" for code, (a, b) in sorted(decomposed.items()))}
+constexpr uint16_t kDecompositions[][3] = {{
+{rows(f"{{{a & 0xFFFF},{b & 0xFFFF},{c & 0xFFFF}}}" for a, b, c in parts)}
 }};
-constexpr Composition kCompositions[] = {{
-{rows(f"{{{a},{b},{code}}}" for (a, b), code in sorted(composed.items()))}
+constexpr uint8_t kDecompositionsHigh[] = {{
+{rows(str(a >> 16 | b >> 16 << 2 | c >> 16 << 4) for a, b, c in parts)}
 }};
-constexpr CombiningClass kCombiningClasses[] = {{
-{rows(f"{{{code},{number}}}" for code, number in classes)}
+constexpr uint16_t kCompositions[] = {{
+{rows(str(order.index(composed[pair])) for pair in sorted(composed))}
+}};
+constexpr uint32_t kCombiningClasses[] = {{
+{rows(map(str, combining_runs()))}
 }};
 """
     Path(sys.argv[1]).write_text(text)

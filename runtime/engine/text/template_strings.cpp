@@ -5,69 +5,86 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <iterator>
+#include <initializer_list>
+#include <span>
 
 #include "text/template_unicode_tables.h"
 
 namespace mllm::jinja {
 namespace {
 
-// The entry that covers the code point, or null. Rows are sorted by `first`, and those with step 2 may
-// overlap a neighbour with step 2, so that the two rows before must be looked at as well.
-template <class Row, size_t N>
-const Row* find_row(const Row (&rows)[N], char32_t point) {
-  const Row* row = std::upper_bound(std::begin(rows), std::end(rows), point,
-                                    [](char32_t p, const Row& r) { return p < r.first; });
-  for (int back = 0; back < 8 && row != std::begin(rows); ++back) {
+const Range& range_of(const Range& row) {
+  return row;
+}
+const Range& range_of(const Mapping& row) {
+  return row.from;
+}
+
+// The entry that covers the code point, or null. Rows are sorted by their first code point, and those with
+// step 2 may overlap a neighbour with step 2, so that rows before must be looked at as well.
+template <class Row>
+const Row* find_row(std::span<const Row> rows, char32_t point) {
+  const auto first = [](const Range& r) { return char32_t{r.high & 0x7fffu} << 16 | r.low; };
+  auto row = std::upper_bound(rows.begin(), rows.end(), point,
+                              [&](char32_t p, const Row& r) { return p < first(range_of(r)); });
+  for (int back = 0; back < 8 && row != rows.begin(); ++back) {
     --row;
-    if (point <= row->last && (point - row->first) % row->step == 0) return row;
+    const Range& range = range_of(*row);
+    const char32_t step = range.high & 0x8000u ? 2 : 1;
+    const char32_t distance = point - first(range);
+    if (distance <= range.more * step && distance % step == 0) return &*row;
   }
   return nullptr;
 }
 
-template <size_t N>
-const Expansion* find_expansion(const Expansion (&rows)[N], char32_t point) {
-  const Expansion* row = std::lower_bound(std::begin(rows), std::end(rows), point,
-                                          [](const Expansion& r, char32_t p) { return r.from < p; });
-  return row != std::end(rows) && row->from == point ? row : nullptr;
+bool has(std::span<const Range> rows, char32_t point) {
+  return find_row(rows, point) != nullptr;
 }
 
-void append_expansion(std::u32string& out, const Expansion& row) {
-  for (const char32_t p : row.to) {
+// What the code point maps to in the first table that has it, or itself.
+char32_t mapped(std::initializer_list<std::span<const Mapping>> tables, char32_t point) {
+  for (const auto& rows : tables) {
+    if (const Mapping* row = find_row(rows, point)) {
+      return (point & ~char32_t{0xffff}) | ((point + row->distance) & 0xffff);
+    }
+  }
+  return point;
+}
+
+// Appends what the code point expands to, if it does.
+bool append_expansion(std::u32string& out, std::span<const Expansion> rows, char32_t point) {
+  const auto row = std::lower_bound(rows.begin(), rows.end(), point,
+                                    [](const Expansion& r, char32_t p) { return r.from < p; });
+  if (row == rows.end() || row->from != point) return false;
+  for (const char32_t p : row->to) {
     if (p) out += p;
   }
+  return true;
 }
 
 void append_lower(std::u32string& out, char32_t point) {
-  if (const auto* e = find_expansion(kLowerExpansions, point)) return append_expansion(out, *e);
-  const auto* m = find_row(kLower, point);
-  out += m ? static_cast<char32_t>(static_cast<int64_t>(point) + m->distance) : point;
+  if (!append_expansion(out, kLowerExpansions, point)) out += mapped({kLower}, point);
 }
 
 void append_upper(std::u32string& out, char32_t point) {
-  if (const auto* e = find_expansion(kUpperExpansions, point)) return append_expansion(out, *e);
-  const auto* m = find_row(kUpper, point);
-  out += m ? static_cast<char32_t>(static_cast<int64_t>(point) + m->distance) : point;
+  if (!append_expansion(out, kUpperExpansions, point)) out += mapped({kUpper}, point);
 }
 
 void append_title(std::u32string& out, char32_t point) {
-  if (const auto* e = find_expansion(kTitleExpansions, point)) return append_expansion(out, *e);
-  const auto* m = find_row(kTitle, point);
-  if (!m) m = find_row(kUpper, point);
-  out += m ? static_cast<char32_t>(static_cast<int64_t>(point) + m->distance) : point;
+  if (!append_expansion(out, kTitleExpansions, point)) out += mapped({kTitle, kUpper}, point);
 }
 
 bool is_cased(char32_t point) {
-  return find_row(kIsLower, point) || find_row(kIsUpper, point) || find_row(kIsTitle, point);
+  return has(kIsLower, point) || has(kIsUpper, point) || has(kIsTitle, point);
 }
 
 // A capital sigma ends a word when a cased letter stands before it and none after it.
 bool is_final_sigma(std::u32string_view text, size_t at) {
   size_t before = at;
-  while (before > 0 && find_row(kIsCaseIgnorable, text[before - 1])) --before;
+  while (before > 0 && has(kIsCaseIgnorable, text[before - 1])) --before;
   if (before == 0 || !is_cased(text[before - 1])) return false;
   size_t after = at + 1;
-  while (after < text.size() && find_row(kIsCaseIgnorable, text[after])) ++after;
+  while (after < text.size() && has(kIsCaseIgnorable, text[after])) ++after;
   return after == text.size() || !is_cased(text[after]);
 }
 
@@ -242,8 +259,8 @@ std::string capitalize(std::string_view text) {
 bool is_lower(std::string_view text) {
   bool found = false;
   for (const char32_t p : to_code_points(text)) {
-    if (find_row(kIsUpper, p) || find_row(kIsTitle, p)) return false;
-    found = found || find_row(kIsLower, p);
+    if (has(kIsUpper, p) || has(kIsTitle, p)) return false;
+    found = found || has(kIsLower, p);
   }
   return found;
 }
@@ -251,8 +268,8 @@ bool is_lower(std::string_view text) {
 bool is_upper(std::string_view text) {
   bool found = false;
   for (const char32_t p : to_code_points(text)) {
-    if (find_row(kIsLower, p) || find_row(kIsTitle, p)) return false;
-    found = found || find_row(kIsUpper, p);
+    if (has(kIsLower, p) || has(kIsTitle, p)) return false;
+    found = found || has(kIsUpper, p);
   }
   return found;
 }
@@ -401,7 +418,7 @@ std::string repr(std::string_view text) {
       out += "\\r";
     } else if (p == '\t') {
       out += "\\t";
-    } else if (find_row(kIsUnprintable, p)) {
+    } else if (has(kIsUnprintable, p)) {
       std::snprintf(buffer, sizeof buffer,
                     p < 0x100     ? "\\x%02x"
                     : p < 0x10000 ? "\\u%04x"

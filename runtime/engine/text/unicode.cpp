@@ -10,24 +10,42 @@
 namespace mllm::text {
 namespace {
 
-struct Decomposition {
-  uint32_t code, first, second;  // second 0: a single character
-};
-struct Composition {
-  uint32_t first, second, code;
-};
-struct CombiningClass {
-  uint32_t code;
-  uint8_t number;
-};
-
 #include "text/unicode_tables.inc"
 
 constexpr uint8_t kSpaceBit = 32;
 constexpr uint8_t kUnstableBit = 64;  // NFC may change a text that has this character
 
 uint8_t properties(uint32_t code) {
-  return code > 0x10ffff ? 0 : kProperties[size_t{kBlockOf[code / kBlock]} * kBlock + code % kBlock];
+  if (code > 0x10ffff) return 0;
+  const size_t block = kBlocks[kPages[code / kBlock / kPage] * kPage + code / kBlock % kPage];
+  return kProperties[block * kBlock + code % kBlock];
+}
+
+// An entry of kDecompositions: a character and what it decomposes into, second 0 where that is one character.
+struct Decomposition {
+  uint32_t code, first, second;
+};
+
+Decomposition decomposition(size_t i) {
+  const uint32_t high = kDecompositionsHigh[i];
+  const uint16_t (&low)[3] = kDecompositions[i];
+  return {(high & 3) << 16 | low[0], (high >> 2 & 3) << 16 | low[1], (high >> 4) << 16 | low[2]};
+}
+
+// The first of `count` things in order that is not below what is looked for.
+template <class Below>
+size_t lower_bound(size_t count, Below&& below) {
+  size_t first = 0;
+  while (count) {
+    const size_t half = count / 2;
+    if (below(first + half)) {
+      first += half + 1;
+      count -= half + 1;
+    } else {
+      count = half;
+    }
+  }
+  return first;
 }
 
 // Hangul syllables decompose and compose by arithmetic (Unicode, section 3.12).
@@ -37,10 +55,12 @@ constexpr uint32_t kSyllableCount = kLeadingCount * kVowelCount * kTrailingCount
 
 uint8_t combining_class(uint32_t code) {
   if (!(properties(code) & kUnstableBit)) return 0;
-  const auto* found =
-      std::lower_bound(std::begin(kCombiningClasses), std::end(kCombiningClasses), code,
-                       [](const CombiningClass& c, uint32_t value) { return c.code < value; });
-  return found != std::end(kCombiningClasses) && found->code == code ? found->number : 0;
+  // Runs are sorted; the one that may have the character is the last that begins at or before it.
+  const size_t after =
+      lower_bound(std::size(kCombiningClasses), [&](size_t i) { return kCombiningClasses[i] >> 15 <= code; });
+  if (after == 0) return 0;
+  const uint32_t run = kCombiningClasses[after - 1];
+  return code - (run >> 15) < (run >> 8 & 127) ? static_cast<uint8_t>(run) : 0;
 }
 
 void decompose(uint32_t code, std::vector<uint32_t>& out) {
@@ -51,14 +71,16 @@ void decompose(uint32_t code, std::vector<uint32_t>& out) {
     if (index % kTrailingCount) out.push_back(kTrailing + index % kTrailingCount);
     return;
   }
-  const auto* found = std::lower_bound(std::begin(kDecompositions), std::end(kDecompositions), code,
-                                       [](const Decomposition& d, uint32_t value) { return d.code < value; });
-  if (code < 0xc0 || found == std::end(kDecompositions) || found->code != code) {
+  const size_t count = std::size(kDecompositions);
+  const size_t at =
+      code < 0xc0 ? count : lower_bound(count, [&](size_t i) { return decomposition(i).code < code; });
+  if (at == count || decomposition(at).code != code) {
     out.push_back(code);
     return;
   }
-  decompose(found->first, out);  // at most four deep in Unicode
-  if (found->second) decompose(found->second, out);
+  const Decomposition parts = decomposition(at);
+  decompose(parts.first, out);  // at most four deep in Unicode
+  if (parts.second) decompose(parts.second, out);
 }
 
 // 0: they do not compose.
@@ -70,11 +92,13 @@ uint32_t compose(uint32_t first, uint32_t second) {
       second - kTrailing - 1 < kTrailingCount - 1) {
     return first + (second - kTrailing);
   }
-  const auto* found = std::lower_bound(
-      std::begin(kCompositions), std::end(kCompositions), std::pair(first, second),
-      [](const Composition& c, const auto& pair) { return std::pair(c.first, c.second) < pair; });
-  return found != std::end(kCompositions) && found->first == first && found->second == second ? found->code
-                                                                                              : 0;
+  const size_t at = lower_bound(std::size(kCompositions), [&](size_t i) {
+    const Decomposition d = decomposition(kCompositions[i]);
+    return d.first != first ? d.first < first : d.second < second;
+  });
+  if (at == std::size(kCompositions)) return 0;
+  const Decomposition found = decomposition(kCompositions[at]);
+  return found.first == first && found.second == second ? found.code : 0;
 }
 
 // Puts each run of combining characters in the order of their classes.

@@ -1,9 +1,10 @@
 // Element-wise operators of two operands, and Select, with numpy broadcasting.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
-#include "kernels/basic/elements.h"
+#include "kernels/basic/blocks.h"
 #include "kernels/basic/groups.h"
 
 namespace mllm {
@@ -33,7 +34,7 @@ namespace {
 
 // Signed overflow wraps, as it does in every framework; unsigned arithmetic makes that defined.
 template <class T>
-using Wrapping = std::conditional_t<std::is_integral_v<T> && !std::is_same_v<T, bool>, uint64_t, T>;
+using Wrapping = std::conditional_t<std::is_integral_v<T>, uint64_t, T>;
 
 template <class T, class F>
 T wrapping(T a, T b, F&& f) {
@@ -41,140 +42,70 @@ T wrapping(T a, T b, F&& f) {
   return static_cast<T>(f(static_cast<W>(a), static_cast<W>(b)));
 }
 
-struct AddOp {
-  template <class T>
-  static T apply(T a, T b) {
-    return wrapping(a, b, [](auto x, auto y) { return x + y; });
-  }
+// What the operators do with two numbers of one of the types of arithmetic. Comparisons give 1 or 0.
+constexpr auto kAdd = [](auto a, auto b) { return wrapping(a, b, [](auto x, auto y) { return x + y; }); };
+constexpr auto kSub = [](auto a, auto b) { return wrapping(a, b, [](auto x, auto y) { return x - y; }); };
+constexpr auto kMul = [](auto a, auto b) { return wrapping(a, b, [](auto x, auto y) { return x * y; }); };
+constexpr auto kDiv = [](auto a, auto b) {  // floats only, see infer
+  if constexpr (std::is_floating_point_v<decltype(a)>) return a / b;
+  return decltype(a){};
 };
-struct SubOp {
-  template <class T>
-  static T apply(T a, T b) {
-    return wrapping(a, b, [](auto x, auto y) { return x - y; });
-  }
-};
-struct MulOp {
-  template <class T>
-  static T apply(T a, T b) {
-    return wrapping(a, b, [](auto x, auto y) { return x * y; });
-  }
-};
-struct DivOp {  // floats only, see infer
-  template <class T>
-  static T apply(T a, T b) {
-    if constexpr (std::is_floating_point_v<T>) return a / b;
-    return T{};
-  }
-};
-struct FloorDivOp {
-  template <class T>
-  static T apply(T a, T b) {
-    if constexpr (std::is_floating_point_v<T>) {
-      return std::floor(a / b);
-    } else if constexpr (std::is_same_v<T, bool>) {
-      return a;
-    } else {
-      if (b == 0) return 0;
-      if constexpr (std::is_signed_v<T>) {
-        if (b == T(-1)) return static_cast<T>(-static_cast<uint64_t>(a));
-      }
-      const T q = static_cast<T>(a / b);
-      return static_cast<T>(q - ((a % b != 0) && ((a < 0) != (b < 0))));
+constexpr auto kFloorDiv = [](auto a, auto b) {
+  using T = decltype(a);
+  if constexpr (std::is_floating_point_v<T>) {
+    return std::floor(a / b);
+  } else {
+    if (b == 0) return T{0};
+    if constexpr (std::is_signed_v<T>) {
+      if (b == T{-1}) return static_cast<T>(uint64_t{0} - static_cast<uint64_t>(a));
     }
+    const T q = a / b;
+    return static_cast<T>(q - static_cast<T>((a % b != 0) && ((a < 0) != (b < 0))));
   }
 };
-struct MinimumOp {
-  template <class T>
-  static T apply(T a, T b) {
-    if constexpr (std::is_floating_point_v<T>) {
-      if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<T>::quiet_NaN();
+constexpr auto kFloorMod = [](auto a, auto b) {  // the result has the sign of the divisor
+  using T = decltype(a);
+  if constexpr (std::is_floating_point_v<T>) {
+    const T rest = std::fmod(a, b);
+    if (rest == 0) return T{0};
+    return (rest < 0) != (b < 0) ? rest + b : rest;
+  } else {
+    if (b == 0) return T{0};
+    if constexpr (std::is_signed_v<T>) {
+      if (b == T{-1}) return T{0};
     }
-    return b < a ? b : a;
+    const T rest = a % b;
+    return rest != 0 && (rest < 0) != (b < 0) ? static_cast<T>(rest + b) : rest;
   }
 };
-struct MaximumOp {
-  template <class T>
-  static T apply(T a, T b) {
-    if constexpr (std::is_floating_point_v<T>) {
-      if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<T>::quiet_NaN();
-    }
-    return a < b ? b : a;
-  }
+template <class T>
+bool either_is_nan(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>) return std::isnan(a) || std::isnan(b);
+  return false;
+}
+constexpr auto kMinimum = [](auto a, auto b) {
+  if (either_is_nan(a, b)) return std::numeric_limits<decltype(a)>::quiet_NaN();
+  return b < a ? b : a;
 };
-struct PowOp {
-  template <class T>
-  static T apply(T a, T b) {
-    return static_cast<T>(std::pow(static_cast<double>(a), static_cast<double>(b)));
-  }
+constexpr auto kMaximum = [](auto a, auto b) {
+  if (either_is_nan(a, b)) return std::numeric_limits<decltype(a)>::quiet_NaN();
+  return a < b ? b : a;
 };
-struct EqualOp {
-  template <class T>
-  static bool apply(T a, T b) {
-    return a == b;
-  }
+constexpr auto kPow = [](auto a, auto b) {
+  using T = decltype(a);
+  const double power = std::pow(static_cast<double>(a), static_cast<double>(b));
+  // What lies between the largest int64 and the largest uint64 is for the latter alone.
+  if (std::is_same_v<T, uint64_t> && power >= 0x1p63 && power < 0x1p64) return static_cast<T>(power);
+  return convert<T>(power);
 };
-struct NotEqualOp {
-  template <class T>
-  static bool apply(T a, T b) {
-    return a != b;
-  }
-};
-struct GreaterOp {
-  template <class T>
-  static bool apply(T a, T b) {
-    return a > b;
-  }
-};
-struct GreaterEqualOp {
-  template <class T>
-  static bool apply(T a, T b) {
-    return a >= b;
-  }
-};
-struct LessOp {
-  template <class T>
-  static bool apply(T a, T b) {
-    return a < b;
-  }
-};
-struct LessEqualOp {
-  template <class T>
-  static bool apply(T a, T b) {
-    return a <= b;
-  }
-};
-struct AndOp {
-  template <class T>
-  static bool apply(T a, T b) {
-    return a != T(0) && b != T(0);
-  }
-};
-struct OrOp {
-  template <class T>
-  static bool apply(T a, T b) {
-    return a != T(0) || b != T(0);
-  }
-};
-
-struct FloorModOp {  // the result has the sign of the divisor
-  template <class T>
-  static T apply(T a, T b) {
-    if constexpr (std::is_floating_point_v<T>) {
-      const T rest = std::fmod(a, b);
-      if (rest == 0) return 0;
-      return (rest < 0) != (b < 0) ? rest + b : rest;
-    } else if constexpr (std::is_same_v<T, bool>) {
-      return false;
-    } else {
-      if (b == 0) return 0;
-      if constexpr (std::is_signed_v<T>) {
-        if (b == T(-1)) return 0;
-      }
-      const T rest = static_cast<T>(a % b);
-      return rest != 0 && (rest < 0) != (b < 0) ? static_cast<T>(rest + b) : rest;
-    }
-  }
-};
+constexpr auto kEqual = [](auto a, auto b) { return a == b; };
+constexpr auto kNotEqual = [](auto a, auto b) { return a != b; };
+constexpr auto kGreater = [](auto a, auto b) { return a > b; };
+constexpr auto kGreaterEqual = [](auto a, auto b) { return a >= b; };
+constexpr auto kLess = [](auto a, auto b) { return a < b; };
+constexpr auto kLessEqual = [](auto a, auto b) { return a <= b; };
+constexpr auto kAnd = [](auto a, auto b) { return a != 0 && b != 0; };
+constexpr auto kOr = [](auto a, auto b) { return a != 0 || b != 0; };
 
 // A number beside a tensor (x + 1e-5) comes as a literal or as a constant of rank 0, whose type may be
 // another: it is rounded to the tensor's.
@@ -228,66 +159,74 @@ std::vector<TensorType> infer_comparison(const OpArgs& args) {
   return {{DType::Bool, infer_arithmetic(args)[0].dims}};
 }
 
-// MindSpore's float16 Mul and Div keep a number in float32; the other operators round it to the tensor's
-// type.
-template <class Op>
-constexpr bool keeps_number = std::is_same_v<Op, MulOp> || std::is_same_v<Op, DivOp>;
+// The operator for two blocks of numbers: y = op(a, b).
+template <class C>
+using BlockLoop = void (*)(const C* a, const C* b, C* y, int64_t count);
 
-template <class Op, class In, class Out>
-void run_typed(const OpArgs& args, const RunContext& context, bool exact_number) {
-  using C = Compute<In>;
-  Tensor& out = context.out(args.node(), 0);
-  const In* sources[2] = {};
-  C numbers[2] = {};
+template <const auto& op, class C>
+void loop(const C* a, const C* b, C* y, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) y[i] = static_cast<C>(op(a[i], b[i]));
+}
+
+template <class C>
+void run_blocks(const OpArgs& args, const RunContext& context, DType dtype, bool exact_number,
+                BlockLoop<C> apply) {
+  const Tensor& out = context.out(args.node(), 0);
+  const int64_t total = out.size();
+  if (total == 0) return;
+  C blocks[2][kBlock];
+  const Tensor* tensors[2] = {};
   Dims strides[2];
   for (size_t i = 0; i < 2; ++i) {
     if (!is_number(args, i)) {
-      sources[i] = context.in(args.node(), i).as<const In>();
+      tensors[i] = &context.in(args.node(), i);
       strides[i] = broadcast_strides(args.dims(i), out.dims);
     } else {
-      numbers[i] = number_at<C>(args, i);
-      if (!exact_number) numbers[i] = Element<In>::load(Element<In>::store(numbers[i]));
+      const C number = number_at<C>(args, i);
+      std::fill_n(blocks[i], kBlock, exact_number ? number : rounded(dtype, number));
       strides[i] = Dims(out.dims.size(), 0);
     }
   }
   // The last axis is the inner loop; the others are walked.
-  const int64_t inner = out.dims.empty() ? 1 : out.dims.back();
-  const int64_t total = out.size();
-  if (total == 0) return;
   Dims outer = out.dims;
-  const int64_t sa = outer.empty() ? 0 : strides[0].back();
-  const int64_t sb = outer.empty() ? 0 : strides[1].back();
+  int64_t inner = 1;
+  int64_t steps[2] = {};
   if (!outer.empty()) {
+    inner = outer.back();
     outer.pop_back();
-    strides[0].pop_back();
-    strides[1].pop_back();
+    for (size_t i = 0; i < 2; ++i) {
+      steps[i] = strides[i].back();
+      strides[i].pop_back();
+    }
   }
   Walker<2> walk(outer, strides);
-  Out* y = out.as<Out>();
-  for (int64_t row = 0; row < total / inner; ++row, y += inner) {
-    const In* a = sources[0] ? sources[0] + walk.offset(0) : nullptr;
-    const In* b = sources[1] ? sources[1] + walk.offset(1) : nullptr;
-    for (int64_t i = 0; i < inner; ++i) {
-      const C x = a ? Element<In>::load(a[i * sa]) : numbers[0];
-      const C z = b ? Element<In>::load(b[i * sb]) : numbers[1];
-      y[i] = Element<Out>::store(Op::apply(x, z));
+  C results[kBlock];
+  for (int64_t start = 0; start < total; start += inner) {
+    for (int64_t at = 0; at < inner; at += kBlock) {
+      const int64_t count = std::min(kBlock, inner - at);
+      for (size_t i = 0; i < 2; ++i) {
+        if (tensors[i]) load(*tensors[i], walk.offset(i) + at * steps[i], steps[i], count, blocks[i]);
+      }
+      apply(blocks[0], blocks[1], results, count);
+      store(results, count, out, start + at);
     }
     walk.step();
   }
 }
 
-template <class Op>
-void run_arithmetic(const OpArgs& args, const RunContext& context) {
-  visit_dtype(args, context.out(args.node(), 0).dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    run_typed<Op, T, T>(args, context, keeps_number<Op> && args.node().op != "RealDiv");
-  });
+// MindSpore's float16 Mul and Div keep a number in float32; the other operators round it to the tensor's
+// type.
+bool keeps_number(const OpArgs& args) {
+  return args.node().op == "Mul" || args.node().op == "Div";
 }
 
-template <class Op>
-void run_comparison(const OpArgs& args, const RunContext& context) {
-  visit_dtype(args, common_dtype(args),
-              [&](auto tag) { run_typed<Op, typename decltype(tag)::type, Bool>(args, context, false); });
+template <const auto& op>
+void run_binary(const OpArgs& args, const RunContext& context) {
+  const DType dtype = common_dtype(args);
+  visit_arithmetic(args, dtype, [&](auto tag) {
+    using C = typename decltype(tag)::type;
+    run_blocks<C>(args, context, dtype, keeps_number(args), loop<op, C>);
+  });
 }
 
 // Muls and Divs: a tensor and a number. An integer tensor becomes float32 where the result would not be an
@@ -313,24 +252,30 @@ std::vector<TensorType> infer_scaled(const OpArgs& args) {
 template <bool kDivision>
 void run_scaled(const OpArgs& args, const RunContext& context) {
   const Tensor& x = context.in(args.node(), 0);
-  Tensor& out = context.out(args.node(), 0);
-  const int64_t count = out.size();
+  const Tensor& out = context.out(args.node(), 0);
+  const int64_t total = out.size();
   const bool widening = widens(args, kDivision);
-  visit_dtype(args, x.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    using C = Compute<T>;
-    if (widening) {
-      const auto number = static_cast<float>(args.float_at(1));
-      for (int64_t i = 0; i < count; ++i) {
-        const auto v = static_cast<float>(Element<T>::load(x.as<const T>()[i]));
-        out.as<float>()[i] = kDivision ? v / number : v * number;
+  visit_arithmetic(args, x.dtype, [&](auto tag) {
+    using C = typename decltype(tag)::type;
+    const auto factor = widening ? static_cast<float>(args.float_at(1)) : 0.0f;
+    const C number = widening ? C{} : rounded(x.dtype, number_at<C>(args, 1));
+    for (int64_t i = 0; i < total; i += kBlock) {
+      const int64_t count = std::min(kBlock, total - i);
+      C block[kBlock];
+      load(x, i, 1, count, block);
+      if (widening) {
+        float results[kBlock];
+        for (int64_t k = 0; k < count; ++k) {
+          const auto v = static_cast<float>(block[k]);
+          results[k] = kDivision ? v / factor : v * factor;
+        }
+        store(results, count, out, i);
+      } else {
+        for (int64_t k = 0; k < count; ++k) {
+          block[k] = kDivision ? kDiv(block[k], number) : kMul(block[k], number);
+        }
+        store(block, count, out, i);
       }
-      return;
-    }
-    const C number = Element<T>::load(Element<T>::store(number_at<C>(args, 1)));
-    for (int64_t i = 0; i < count; ++i) {
-      const C v = Element<T>::load(x.as<const T>()[i]);
-      out.as<T>()[i] = Element<T>::store(kDivision ? DivOp::apply(v, number) : MulOp::apply(v, number));
     }
   });
 }
@@ -372,13 +317,21 @@ void run_masked_fill(const OpArgs& args, const RunContext& context) {
   Tensor& out = context.out(args.node(), 0);
   const Dims strides[2] = {broadcast_strides(args.dims(0), out.dims),
                            broadcast_strides(args.dims(1), out.dims)};
-  visit_dtype(args, out.dtype, [&](auto tag) {
+  uint64_t filling = 0;  // one element
+  if (args.is_tensor(2) && args.dtype(2) == args.dtype(0)) {
+    std::memcpy(&filling, context.in(args.node(), 2).data, dtype_size(out.dtype));
+  } else {
+    visit_arithmetic(args, out.dtype, [&](auto tag) {
+      const auto number = convert<typename decltype(tag)::type>(args.float_at(2));
+      store(&number, 1, Tensor{out.dtype, {1}, &filling, nullptr}, 0);
+    });
+  }
+  visit_size(dtype_size(out.dtype), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const T* x = context.in(args.node(), 0).as<const T>();
     const auto* mask = context.in(args.node(), 1).as<const uint8_t>();
-    const bool same_type = args.is_tensor(2) && args.dtype(2) == args.dtype(0);
-    const T fill = same_type ? *context.in(args.node(), 2).as<const T>()
-                             : Element<T>::store(static_cast<Compute<T>>(args.float_at(2)));
+    T fill;
+    std::memcpy(&fill, &filling, sizeof(fill));
     Walker<2> walk(out.dims, strides);
     const int64_t total = out.size();
     for (int64_t i = 0; i < total; ++i) {
@@ -388,37 +341,37 @@ void run_masked_fill(const OpArgs& args, const RunContext& context) {
   });
 }
 
-template <class Op>
+template <const auto& op>
 constexpr Operator arithmetic(std::string_view name) {
-  return {name, infer_arithmetic, run_arithmetic<Op>};
+  return {name, infer_arithmetic, run_binary<op>};
 }
-template <class Op>
+template <const auto& op>
 constexpr Operator comparison(std::string_view name) {
-  return {name, infer_comparison, run_comparison<Op>};
+  return {name, infer_comparison, run_binary<op>};
 }
 
 constexpr Operator kTable[] = {
-    arithmetic<AddOp>("Add"),
-    arithmetic<SubOp>("Sub"),
-    arithmetic<MulOp>("Mul"),
-    arithmetic<FloorDivOp>("FloorDiv"),
-    arithmetic<FloorModOp>("FloorMod"),
-    arithmetic<FloorModOp>("RemainderTensorScalar"),
-    arithmetic<MinimumOp>("Minimum"),
-    arithmetic<MaximumOp>("Maximum"),
-    arithmetic<PowOp>("Pow"),
-    {"Div", infer_float_arithmetic, run_arithmetic<DivOp>},
-    {"RealDiv", infer_float_arithmetic, run_arithmetic<DivOp>},
+    arithmetic<kAdd>("Add"),
+    arithmetic<kSub>("Sub"),
+    arithmetic<kMul>("Mul"),
+    arithmetic<kFloorDiv>("FloorDiv"),
+    arithmetic<kFloorMod>("FloorMod"),
+    arithmetic<kFloorMod>("RemainderTensorScalar"),
+    arithmetic<kMinimum>("Minimum"),
+    arithmetic<kMaximum>("Maximum"),
+    arithmetic<kPow>("Pow"),
+    {"Div", infer_float_arithmetic, run_binary<kDiv>},
+    {"RealDiv", infer_float_arithmetic, run_binary<kDiv>},
     {"Muls", infer_scaled<false>, run_scaled<false>},
     {"Divs", infer_scaled<true>, run_scaled<true>},
-    comparison<EqualOp>("Equal"),
-    comparison<NotEqualOp>("NotEqual"),
-    comparison<GreaterOp>("Greater"),
-    comparison<GreaterEqualOp>("GreaterEqual"),
-    comparison<LessOp>("Less"),
-    comparison<LessEqualOp>("LessEqual"),
-    comparison<AndOp>("LogicalAnd"),
-    comparison<OrOp>("LogicalOr"),
+    comparison<kEqual>("Equal"),
+    comparison<kNotEqual>("NotEqual"),
+    comparison<kGreater>("Greater"),
+    comparison<kGreaterEqual>("GreaterEqual"),
+    comparison<kLess>("Less"),
+    comparison<kLessEqual>("LessEqual"),
+    comparison<kAnd>("LogicalAnd"),
+    comparison<kOr>("LogicalOr"),
     {"Select", infer_select, run_select},
     {"MaskedFill", infer_masked_fill, run_masked_fill},
 };

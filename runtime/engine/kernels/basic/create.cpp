@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels/basic/elements.h"
+#include "kernels/basic/blocks.h"
 #include "kernels/basic/groups.h"
 
 namespace mllm {
@@ -21,10 +21,9 @@ void run_zeros(const OpArgs& args, const RunContext& context) {
 
 void run_ones(const OpArgs& args, const RunContext& context) {
   const Tensor& y = context.out(args.node(), 0);
-  const int64_t count = y.size();
-  visit_dtype(args, y.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    std::fill_n(y.as<T>(), count, Element<T>::store(Compute<T>(1)));
+  visit_arithmetic(args, y.dtype, [&](auto tag) {
+    using C = typename decltype(tag)::type;
+    map_blocks<C>(y, y, [](C* block, int64_t count) { std::fill_n(block, count, C{1}); });
   });
 }
 

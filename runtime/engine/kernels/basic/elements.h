@@ -1,10 +1,14 @@
-// Element access for the plain kernels: one load/store pair per dtype, and dispatch from a run-time dtype.
+// Element access for the plain kernels: one load/store pair per dtype, conversions, and walks over index
+// spaces.
 #ifndef MINDIR_LLM_KERNELS_BASIC_ELEMENTS_H_
 #define MINDIR_LLM_KERNELS_BASIC_ELEMENTS_H_
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
+#include "base/error.h"
 #include "base/half.h"
 #include "graph/operator.h"
 
@@ -50,8 +54,6 @@ struct Element<Bool> {
 
 template <class T>
 using Compute = typename Element<T>::Compute;
-template <class T>
-inline constexpr bool is_floating = std::is_floating_point_v<Compute<T>>;
 
 template <class T>
 struct TypeTag {
@@ -65,55 +67,18 @@ inline bool is_integer(DType d) {
   return !is_float(d) && d != DType::Bool && d != DType::QInt4x2;
 }
 
-// Call f(TypeTag<T>{}) with the C++ type of `dtype`; refuses qint4x2, which has no single elements.
-template <class F>
-void visit_dtype(const OpArgs& args, DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::Bool:
-      return f(TypeTag<Bool>{});
-    case DType::Int8:
-      return f(TypeTag<int8_t>{});
-    case DType::UInt8:
-      return f(TypeTag<uint8_t>{});
-    case DType::Int16:
-      return f(TypeTag<int16_t>{});
-    case DType::UInt16:
-      return f(TypeTag<uint16_t>{});
-    case DType::Int32:
-      return f(TypeTag<int32_t>{});
-    case DType::UInt32:
-      return f(TypeTag<uint32_t>{});
-    case DType::Int64:
-      return f(TypeTag<int64_t>{});
-    case DType::UInt64:
-      return f(TypeTag<uint64_t>{});
-    case DType::Float16:
-      return f(TypeTag<Half>{});
-    case DType::BFloat16:
-      return f(TypeTag<BFloat>{});
-    case DType::Float32:
-      return f(TypeTag<float>{});
-    case DType::Float64:
-      return f(TypeTag<double>{});
-    case DType::QInt4x2:
-      break;
-  }
-  args.unsupported(std::string("elements of type ") + dtype_name(dtype));
-}
-
-template <class F>
-void visit_float(const OpArgs& args, DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::Float16:
-      return f(TypeTag<Half>{});
-    case DType::BFloat16:
-      return f(TypeTag<BFloat>{});
-    case DType::Float32:
-      return f(TypeTag<float>{});
-    case DType::Float64:
-      return f(TypeTag<double>{});
-    default:
-      args.unsupported(std::string("elements of type ") + dtype_name(dtype));
+// Float to integer truncates, then wraps, and NaN gives 0, as stock MindSpore does on x86. Going through
+// int64 keeps it defined; what lies outside int64 becomes the smallest one, as the hardware conversion gives.
+template <class To, class From>
+To convert(From v) {
+  if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
+    if (std::isnan(v)) return 0;
+    if (v >= From(9223372036854775808.0) || v < From(-9223372036854775808.0)) {
+      return static_cast<To>(std::numeric_limits<int64_t>::min());
+    }
+    return static_cast<To>(static_cast<int64_t>(v));
+  } else {
+    return static_cast<To>(v);
   }
 }
 

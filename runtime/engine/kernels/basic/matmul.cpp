@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/basic/elements.h"
+#include "kernels/basic/blocks.h"
 #include "kernels/basic/groups.h"
 
 namespace mllm {
@@ -85,30 +85,40 @@ std::vector<TensorType> infer_dense(const OpArgs& args) {
   return types;
 }
 
-// One row of a result: acc[n] = sum over k of a[k] * b[k][n]. b is read along its rows whichever way it is
-// stored.
-template <class T, class C>
-void multiply_row(const T* a, int64_t a_step, const T* b, bool b_transposed, int64_t n, int64_t k, C* acc) {
+// Integer products wrap; unsigned arithmetic makes that defined.
+template <class C>
+C multiply_add(C x, C y, C sum) {
+  using Wrapping = std::conditional_t<std::is_integral_v<C>, uint64_t, C>;
+  return static_cast<C>(static_cast<Wrapping>(sum) + static_cast<Wrapping>(x) * static_cast<Wrapping>(y));
+}
+
+template <class C>
+C dot(const C* a, const C* b, int64_t k) {
+  // Eight partial sums break the dependency chain and keep rounding errors small.
+  C part[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= k; i += 8) {
+    for (int64_t l = 0; l < 8; ++l) part[l] = multiply_add(a[i + l], b[i + l], part[l]);
+  }
+  for (; i < k; ++i) part[0] = multiply_add(a[i], b[i], part[0]);
+  const auto sum = [](C x, C y) { return multiply_add(x, C{1}, y); };
+  return sum(sum(sum(part[0], part[1]), sum(part[2], part[3])),
+             sum(sum(part[4], part[5]), sum(part[6], part[7])));
+}
+
+// One row of a result: acc[n] = sum over k of a[k] * b[k][n]. b, from its element `start` on, is read along
+// its rows whichever way it is stored; `row` holds one that has to be converted.
+template <class C>
+void multiply_row(const C* a, const Tensor& b, int64_t start, bool b_transposed, int64_t n, int64_t k, C* row,
+                  C* acc) {
   if (b_transposed) {
-    for (int64_t j = 0; j < n; ++j) {
-      const T* row = b + j * k;
-      // Eight partial sums break the dependency chain and keep rounding errors small.
-      C part[8] = {};
-      int64_t i = 0;
-      for (; i + 8 <= k; i += 8) {
-        for (int64_t l = 0; l < 8; ++l)
-          part[l] += Element<T>::load(a[(i + l) * a_step]) * Element<T>::load(row[i + l]);
-      }
-      for (; i < k; ++i) part[0] += Element<T>::load(a[i * a_step]) * Element<T>::load(row[i]);
-      acc[j] = ((part[0] + part[1]) + (part[2] + part[3])) + ((part[4] + part[5]) + (part[6] + part[7]));
-    }
+    for (int64_t j = 0; j < n; ++j) acc[j] = dot(a, line_of(b, start + j * k, 1, k, row), k);
     return;
   }
   std::fill_n(acc, n, C(0));
   for (int64_t i = 0; i < k; ++i) {
-    const C x = Element<T>::load(a[i * a_step]);
-    const T* row = b + i * n;
-    for (int64_t j = 0; j < n; ++j) acc[j] += x * Element<T>::load(row[j]);
+    const C* from = line_of(b, start + i * n, 1, n, row);
+    for (int64_t j = 0; j < n; ++j) acc[j] = multiply_add(a[i], from[j], acc[j]);
   }
 }
 
@@ -128,27 +138,24 @@ void run(const OpArgs& args, const RunContext& context) {
     offsets.emplace_back(walk.offset(0), walk.offset(1));
     walk.step();
   }
-  visit_dtype(args, y.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    // Integer products wrap; unsigned arithmetic makes that defined.
-    using C = std::conditional_t<std::is_integral_v<T>, uint64_t, Compute<T>>;
-    if constexpr (!std::is_same_v<T, Bool>) {
-      const T* bias = has_bias(args) ? context.in(args.node(), 2).as<const T>() : nullptr;
-      context.pool.parallel_for(batches * s.m, 1, [&](int64_t begin, int64_t end) {
-        std::vector<C> acc(static_cast<size_t>(s.n));
-        for (int64_t r = begin; r < end; ++r) {
-          const auto [ia, ib] = offsets[static_cast<size_t>(r / s.m)];
-          const int64_t row = r % s.m;
-          const T* pa = a.as<const T>() + ia * s.m * s.k + (t.a ? row : row * s.k);
-          multiply_row<T, C>(pa, t.a ? s.m : 1, b.as<const T>() + ib * s.k * s.n, t.b, s.n, s.k, acc.data());
-          for (int64_t j = 0; bias && j < s.n; ++j)
-            acc[static_cast<size_t>(j)] += static_cast<C>(Element<T>::load(bias[j]));
-          for (int64_t j = 0; j < s.n; ++j) {
-            y.as<T>()[r * s.n + j] = Element<T>::store(static_cast<Compute<T>>(acc[static_cast<size_t>(j)]));
-          }
+  const Tensor* bias = has_bias(args) ? &context.in(args.node(), 2) : nullptr;
+  context.pool.parallel_for(batches * s.m, 1, [&](int64_t begin, int64_t end) {
+    visit_arithmetic(args, y.dtype, [&](auto tag) {
+      using C = typename decltype(tag)::type;
+      const auto n = static_cast<size_t>(s.n), k = static_cast<size_t>(s.k);
+      std::vector<C> acc(n), left(k), right(std::max(n, k));
+      for (int64_t r = begin; r < end; ++r) {
+        const auto [ia, ib] = offsets[static_cast<size_t>(r / s.m)];
+        const int64_t row = r % s.m;
+        const C* x = line_of(a, ia * s.m * s.k + (t.a ? row : row * s.k), t.a ? s.m : 1, s.k, left.data());
+        multiply_row(x, b, ib * s.k * s.n, t.b, s.n, s.k, right.data(), acc.data());
+        if (bias) {
+          const C* shift = line_of(*bias, 0, 1, s.n, right.data());
+          for (size_t j = 0; j < n; ++j) acc[j] = multiply_add(shift[j], C{1}, acc[j]);
         }
-      });
-    }
+        store(acc.data(), s.n, y, r * s.n);
+      }
+    });
   });
 }
 

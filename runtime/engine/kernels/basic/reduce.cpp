@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "kernels/basic/elements.h"
+#include "kernels/basic/blocks.h"
 #include "kernels/basic/groups.h"
 
 namespace mllm {
@@ -69,6 +69,12 @@ std::vector<TensorType> infer_reduce_all(const OpArgs& args) {
   return {{args.dtype(0), {}}};
 }
 
+// What is accumulated: doubles of floats; integers wrap.
+template <class C>
+using Accumulator = std::conditional_t<std::is_floating_point_v<C>, double, C>;
+template <class A>
+using Wrapping = std::conditional_t<std::is_floating_point_v<A>, A, uint64_t>;
+
 struct Sum {
   template <class A>
   static A start() {
@@ -76,31 +82,21 @@ struct Sum {
   }
   template <class A>
   static A add(A a, A v) {
-    return a + v;
-  }
-  template <class A>
-  static A finish(A a, int64_t) {
-    return a;
+    return static_cast<A>(static_cast<Wrapping<A>>(a) + static_cast<Wrapping<A>>(v));
   }
 };
-struct Mean : Sum {
-  template <class A>
-  static A finish(A a, int64_t n) {
-    if constexpr (std::is_floating_point_v<A>) return a / static_cast<A>(n);
-    return n ? a / static_cast<A>(n) : 0;
-  }
-};
-struct Prod : Sum {
+struct Mean : Sum {};
+struct Prod {
   template <class A>
   static A start() {
     return A(1);
   }
   template <class A>
   static A add(A a, A v) {
-    return a * v;
+    return static_cast<A>(static_cast<Wrapping<A>>(a) * static_cast<Wrapping<A>>(v));
   }
 };
-struct Max : Sum {
+struct Max {
   template <class A>
   static A start() {
     return std::is_floating_point_v<A> ? -std::numeric_limits<A>::infinity()
@@ -114,7 +110,7 @@ struct Max : Sum {
     return v > a ? v : a;
   }
 };
-struct Min : Sum {
+struct Min {
   template <class A>
   static A start() {
     return std::is_floating_point_v<A> ? std::numeric_limits<A>::infinity() : std::numeric_limits<A>::max();
@@ -128,12 +124,22 @@ struct Min : Sum {
   }
 };
 
-template <class T, bool kOrdered>
-using Accumulator = std::conditional_t<std::is_floating_point_v<Compute<T>>, double,
-                                       std::conditional_t<kOrdered, Compute<T>, uint64_t>>;
+// How one reduction treats one type of arithmetic.
+template <class C>
+struct Reduction {
+  Accumulator<C> start;
+  Accumulator<C> (*add)(Accumulator<C> sum, const C* block, int64_t count);
+  bool is_mean;
+};
 
-template <class R>
-void run_reduce(const OpArgs& args, const RunContext& context) {
+template <class R, class C>
+Accumulator<C> add_block(Accumulator<C> sum, const C* block, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) sum = R::add(sum, static_cast<Accumulator<C>>(block[i]));
+  return sum;
+}
+
+template <class C>
+void reduce(const OpArgs& args, const RunContext& context, const Reduction<C>& reduction) {
   const Tensor& x = context.in(args.node(), 0);
   const Tensor& y = context.out(args.node(), 0);
   const std::vector<bool> reduced = reduced_axes(args, 1);
@@ -146,33 +152,43 @@ void run_reduce(const OpArgs& args, const RunContext& context) {
   }
   const int64_t outer_count = y.size();
   const int64_t inner_count = numel(inner_dims);
-  constexpr bool kOrdered = std::is_same_v<R, Max> || std::is_same_v<R, Min>;
-  visit_dtype(args, x.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, Bool>) {
-      using A = Accumulator<T, kOrdered>;
-      Walker<1> outer(kept_dims, kept);
-      for (int64_t o = 0; o < outer_count; ++o) {
-        A sum = R::template start<A>();
-        Walker<1> walk(inner_dims, inner);
-        for (int64_t i = 0; i < inner_count; ++i) {
-          sum = R::add(sum,
-                       static_cast<A>(Element<T>::load(x.as<const T>()[outer.offset(0) + walk.offset(0)])));
-          walk.step();
-        }
-        A result = R::finish(sum, inner_count);
-        if constexpr (std::is_same_v<R, Mean> && std::is_signed_v<Compute<T>> &&
-                      !std::is_floating_point_v<Compute<T>>) {
-          result = inner_count ? static_cast<A>(static_cast<int64_t>(sum) / inner_count) : 0;
-        }
-        if (y.dtype == x.dtype) {
-          y.as<T>()[o] = Element<T>::store(static_cast<Compute<T>>(result));
-        } else {  // widened
-          y.as<int64_t>()[o] = static_cast<int64_t>(result);
-        }
-        outer.step();
+  // The last of the reduced axes is read in blocks.
+  int64_t line = 1, step = 1;
+  if (!inner_dims.empty()) {
+    line = inner_dims.back();
+    step = inner[0].back();
+    inner_dims.pop_back();
+    inner[0].pop_back();
+  }
+  Walker<1> outer(kept_dims, kept);
+  for (int64_t o = 0; o < outer_count; ++o) {
+    auto sum = reduction.start;
+    Walker<1> walk(inner_dims, inner);
+    for (int64_t done = 0; done < inner_count; done += line) {
+      for (int64_t at = 0; at < line; at += kBlock) {
+        const int64_t count = std::min(kBlock, line - at);
+        C block[kBlock];
+        load(x, outer.offset(0) + walk.offset(0) + at * step, step, count, block);
+        sum = reduction.add(sum, block, count);
       }
+      walk.step();
     }
+    if (reduction.is_mean) {
+      using A = Accumulator<C>;
+      // The mean of nothing is NaN where there is one.
+      sum = std::is_floating_point_v<A> || inner_count ? sum / static_cast<A>(inner_count) : A{0};
+    }
+    const C result = static_cast<C>(sum);
+    store(&result, 1, y, o);  // in a wider integer where infer says so
+    outer.step();
+  }
+}
+
+template <class R>
+void run_reduce(const OpArgs& args, const RunContext& context) {
+  visit_arithmetic(args, args.dtype(0), [&](auto tag) {
+    using C = typename decltype(tag)::type;
+    reduce<C>(args, context, {R::template start<Accumulator<C>>(), add_block<R, C>, std::is_same_v<R, Mean>});
   });
 }
 
@@ -203,19 +219,25 @@ void run_argmax(const OpArgs& args, const RunContext& context) {
   const int64_t inner = row_major_strides(x.dims)[axis];
   const int64_t size = x.dims[axis];
   const int64_t count = y.size();
-  visit_dtype(args, x.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
+  visit_arithmetic(args, x.dtype, [&](auto tag) {
+    using C = typename decltype(tag)::type;
+    C block[kBlock];
     for (int64_t i = 0; i < count; ++i) {
-      const T* line = x.as<const T>() + i / inner * inner * size + i % inner;
+      const int64_t line = i / inner * inner * size + i % inner;
       int64_t best = 0;
-      for (int64_t k = 1; k < size; ++k) {
-        if (Element<T>::load(line[k * inner]) > Element<T>::load(line[best * inner])) best = k;
+      C top;
+      load(x, line, 1, 1, &top);
+      for (int64_t at = 0; at < size; at += kBlock) {
+        const int64_t part = std::min(kBlock, size - at);
+        load(x, line + at * inner, inner, part, block);
+        for (int64_t k = 0; k < part; ++k) {
+          if (block[k] > top) {
+            top = block[k];
+            best = at + k;
+          }
+        }
       }
-      if (y.dtype == DType::Int32) {
-        y.as<int32_t>()[i] = static_cast<int32_t>(best);
-      } else {
-        y.as<int64_t>()[i] = best;
-      }
+      store(&best, 1, y, i);
     }
   });
 }
@@ -240,19 +262,23 @@ void run_cumsum(const OpArgs& args, const RunContext& context) {
   const int64_t lines = size ? x.size() / size : 0;
   const bool exclusive = args.bool_at(2);
   const bool reverse = args.bool_at(3);
-  visit_dtype(args, x.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    if constexpr (!std::is_same_v<T, Bool>) {
-      using A = Accumulator<T, false>;
-      for (int64_t i = 0; i < lines; ++i) {
-        const int64_t start = i / inner * inner * size + i % inner;
-        A sum = 0;
-        for (int64_t step = 0; step < size; ++step) {
-          const int64_t at = start + (reverse ? size - 1 - step : step) * inner;
-          const A before = sum;
-          sum += static_cast<A>(Element<T>::load(x.as<const T>()[at]));
-          y.as<T>()[at] = Element<T>::store(static_cast<Compute<T>>(exclusive ? before : sum));
+  visit_arithmetic(args, x.dtype, [&](auto tag) {
+    using C = typename decltype(tag)::type;
+    C block[kBlock];
+    for (int64_t i = 0; i < lines; ++i) {
+      const int64_t start = i / inner * inner * size + i % inner;
+      const int64_t first = reverse ? start + (size - 1) * inner : start;
+      const int64_t step = reverse ? -inner : inner;
+      Accumulator<C> sum = 0;
+      for (int64_t at = 0; at < size; at += kBlock) {
+        const int64_t part = std::min(kBlock, size - at);
+        load(x, first + at * step, step, part, block);
+        for (int64_t k = 0; k < part; ++k) {
+          const Accumulator<C> before = sum;
+          sum = Sum::add(sum, static_cast<Accumulator<C>>(block[k]));
+          block[k] = static_cast<C>(exclusive ? before : sum);
         }
+        store(block, part, y, first + at * step, step);
       }
     }
   });

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "kernels/basic/elements.h"
+#include "kernels/basic/blocks.h"
 #include "kernels/basic/groups.h"
 #include "kernels/basic/indices.h"
 
@@ -129,19 +129,27 @@ void run_scatter_elements(const OpArgs& args, const RunContext& context) {
   const int64_t axis_stride = strides[0][axis];
   strides[0][axis] = 0;
   const int64_t count = indices.size();
-  visit_dtype(args, y.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    Walker<1> walk(indices.dims, strides);
-    for (int64_t i = 0; i < count; ++i) {
-      T& target =
-          y.as<T>()[walk.offset(0) + wrapped_index(args, index_at(indices, i), y.dims[axis]) * axis_stride];
-      const T update = updates.as<const T>()[i];
-      target = add ? Element<T>::store(
-                         static_cast<Compute<T>>(Element<T>::load(target) + Element<T>::load(update)))
-                   : update;
-      walk.step();
+  const size_t width = dtype_size(y.dtype);
+  Walker<1> walk(indices.dims, strides);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t target =
+        walk.offset(0) + wrapped_index(args, index_at(indices, i), y.dims[axis]) * axis_stride;
+    if (add) {
+      visit_arithmetic(args, y.dtype, [&](auto tag) {
+        using C = typename decltype(tag)::type;
+        using Wrapping = std::conditional_t<std::is_integral_v<C>, uint64_t, C>;
+        C sum, update;
+        load(y, target, 1, 1, &sum);
+        load(updates, i, 1, 1, &update);
+        sum = static_cast<C>(static_cast<Wrapping>(sum) + static_cast<Wrapping>(update));
+        store(&sum, 1, y, target);
+      });
+    } else {
+      std::memcpy(y.as<uint8_t>() + static_cast<size_t>(target) * width,
+                  updates.as<const uint8_t>() + static_cast<size_t>(i) * width, width);
     }
-  });
+    walk.step();
+  }
 }
 
 constexpr Operator kTable[] = {

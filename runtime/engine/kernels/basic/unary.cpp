@@ -1,8 +1,8 @@
 // Element-wise operators of one operand, and Cast.
 #include <cmath>
-#include <limits>
+#include <cstring>
 
-#include "kernels/basic/elements.h"
+#include "kernels/basic/blocks.h"
 #include "kernels/basic/groups.h"
 
 namespace mllm {
@@ -54,56 +54,7 @@ std::vector<TensorType> infer_float(const OpArgs& args) {
   return {args.type(0)};
 }
 
-template <class F>
-void map_float(const OpArgs& args, const RunContext& context, F&& f) {
-  const Tensor& x = context.in(args.node(), 0);
-  const Tensor& y = context.out(args.node(), 0);
-  const int64_t count = y.size();
-  visit_float(args, y.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    for (int64_t i = 0; i < count; ++i)
-      y.as<T>()[i] = Element<T>::store(f(Element<T>::load(x.as<const T>()[i])));
-  });
-}
-
-// Kernels for the functions of <cmath>; the generic lambda keeps float in float and double in double.
-void run_sqrt(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::sqrt(v); });
-}
-void run_rsqrt(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return decltype(v)(1) / std::sqrt(v); });
-}
-void run_exp(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::exp(v); });
-}
-void run_log(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::log(v); });
-}
-void run_sin(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::sin(v); });
-}
-void run_cos(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::cos(v); });
-}
-void run_tanh(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::tanh(v); });
-}
-void run_erf(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::erf(v); });
-}
-void run_reciprocal(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return decltype(v)(1) / v; });
-}
-void run_floor(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::floor(v); });
-}
-void run_ceil(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::ceil(v); });
-}
-void run_round(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return std::nearbyint(v); });
-}
-
+// The functions, for one number: float stays float and double stays double. Integers are int64_t or uint64_t.
 template <class T>
 T sigmoid(T v) {
   // Each branch exponentiates a number <= 0, which cannot overflow.
@@ -111,64 +62,66 @@ T sigmoid(T v) {
   const T e = std::exp(v);
   return e / (T(1) + e);
 }
-void run_sigmoid(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return sigmoid(v); });
-}
-void run_silu(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return v * sigmoid(v); });
-}
-void run_relu(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) { return v > 0 || std::isnan(v) ? v : decltype(v)(0); });
-}
+constexpr auto kSqrt = [](auto v) { return std::sqrt(v); };
+constexpr auto kRsqrt = [](auto v) { return decltype(v)(1) / std::sqrt(v); };
+constexpr auto kExp = [](auto v) { return std::exp(v); };
+constexpr auto kLog = [](auto v) { return std::log(v); };
+constexpr auto kSin = [](auto v) { return std::sin(v); };
+constexpr auto kCos = [](auto v) { return std::cos(v); };
+constexpr auto kTanh = [](auto v) { return std::tanh(v); };
+constexpr auto kErf = [](auto v) { return std::erf(v); };
+constexpr auto kReciprocal = [](auto v) { return decltype(v)(1) / v; };
+constexpr auto kFloor = [](auto v) { return std::floor(v); };
+constexpr auto kCeil = [](auto v) { return std::ceil(v); };
+constexpr auto kRound = [](auto v) { return std::nearbyint(v); };
+constexpr auto kSigmoid = [](auto v) { return sigmoid(v); };
+constexpr auto kSilu = [](auto v) { return v * sigmoid(v); };
+constexpr auto kRelu = [](auto v) { return v > 0 || std::isnan(v) ? v : decltype(v)(0); };
 // The tanh form, which is what MindSpore's GeLU primitive computes.
-void run_gelu(const OpArgs& a, const RunContext& c) {
-  map_float(a, c, [](auto v) {
-    using T = decltype(v);
-    constexpr T kSqrt2OverPi = T(0.79788456080286535588);
-    return T(0.5) * v * (T(1) + std::tanh(kSqrt2OverPi * (v + T(0.044715) * v * v * v)));
-  });
+constexpr auto kGelu = [](auto v) {
+  using T = decltype(v);
+  constexpr T kSqrt2OverPi = T(0.79788456080286535588);
+  return T(0.5) * v * (T(1) + std::tanh(kSqrt2OverPi * (v + T(0.044715) * v * v * v)));
+};
+constexpr auto kNeg = [](auto v) {
+  if constexpr (std::is_floating_point_v<decltype(v)>) {
+    return -v;
+  } else {
+    return uint64_t{0} - static_cast<uint64_t>(v);
+  }
+};
+constexpr auto kAbs = [](auto v) {
+  if constexpr (std::is_floating_point_v<decltype(v)>) {
+    return std::abs(v);
+  } else {
+    return v < 0 ? uint64_t{0} - static_cast<uint64_t>(v) : static_cast<uint64_t>(v);
+  }
+};
+constexpr auto kSquare = [](auto v) {
+  if constexpr (std::is_floating_point_v<decltype(v)>) {
+    return v * v;
+  } else {
+    return static_cast<uint64_t>(v) * static_cast<uint64_t>(v);
+  }
+};
+
+template <const auto& f, class C>
+void loop(C* v, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) v[i] = static_cast<C>(f(v[i]));
 }
 
-template <class F>
-void map_any(const OpArgs& args, const RunContext& context, F&& f) {
+template <const auto& f>
+void run_float(const OpArgs& args, const RunContext& context) {
   const Tensor& x = context.in(args.node(), 0);
   const Tensor& y = context.out(args.node(), 0);
-  const int64_t count = y.size();
-  visit_dtype(args, y.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    for (int64_t i = 0; i < count; ++i) {
-      y.as<T>()[i] = Element<T>::store(static_cast<Compute<T>>(f(Element<T>::load(x.as<const T>()[i]))));
-    }
-  });
+  y.dtype == DType::Float64 ? map_blocks<double>(x, y, loop<f>) : map_blocks<float>(x, y, loop<f>);
 }
 
-void run_neg(const OpArgs& a, const RunContext& c) {
-  map_any(a, c, [](auto v) {
-    if constexpr (std::is_floating_point_v<decltype(v)>) {
-      return -v;
-    } else {
-      return uint64_t{0} - static_cast<uint64_t>(v);
-    }
-  });
-}
-void run_abs(const OpArgs& a, const RunContext& c) {
-  map_any(a, c, [](auto v) {
-    if constexpr (std::is_floating_point_v<decltype(v)>) {
-      return std::abs(v);
-    } else if constexpr (std::is_same_v<decltype(v), bool>) {
-      return v;  // never reached: infer refuses bool
-    } else {
-      return v < 0 ? uint64_t{0} - static_cast<uint64_t>(v) : static_cast<uint64_t>(v);
-    }
-  });
-}
-void run_square(const OpArgs& a, const RunContext& c) {
-  map_any(a, c, [](auto v) {
-    if constexpr (std::is_floating_point_v<decltype(v)>) {
-      return v * v;
-    } else {
-      return static_cast<uint64_t>(v) * static_cast<uint64_t>(v);
-    }
+template <const auto& f>
+void run_any(const OpArgs& args, const RunContext& context) {
+  const Tensor& y = context.out(args.node(), 0);
+  visit_arithmetic(args, y.dtype, [&](auto tag) {
+    map_blocks<typename decltype(tag)::type>(context.in(args.node(), 0), y, loop<f>);
   });
 }
 
@@ -188,40 +141,30 @@ std::vector<TensorType> infer_cast(const OpArgs& args) {
   return {{dtype_of_type_id(args, args.int_at(1)), args.dims(0)}};
 }
 
-// Float to integer truncates, then wraps, and NaN gives 0, as stock MindSpore does on x86. Going through
-// int64 keeps it defined; what lies outside int64 becomes the smallest one, as the hardware conversion gives.
-template <class To, class From>
-To convert(From v) {
-  if constexpr (std::is_same_v<To, bool>) {
-    return v != From(0);
-  } else if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To>) {
-    if (std::isnan(v)) return 0;
-    if (v >= From(9223372036854775808.0) || v < From(-9223372036854775808.0)) {
-      return static_cast<To>(std::numeric_limits<int64_t>::min());
-    }
-    return static_cast<To>(static_cast<int64_t>(v));
-  } else {
-    return static_cast<To>(v);
+template <class From, class To>
+void cast(const Tensor& x, const Tensor& y) {
+  From block[kBlock];
+  To results[kBlock];
+  const int64_t total = y.size();
+  for (int64_t i = 0; i < total; i += kBlock) {
+    const int64_t count = std::min(kBlock, total - i);
+    load(x, i, 1, count, block);
+    for (int64_t k = 0; k < count; ++k) results[k] = convert<To>(block[k]);
+    store(results, count, y, i);
   }
 }
 
 void run_cast(const OpArgs& args, const RunContext& context) {
   const Tensor& x = context.in(args.node(), 0);
   const Tensor& y = context.out(args.node(), 0);
-  const int64_t count = y.size();
-  visit_dtype(args, x.dtype, [&](auto from) {
+  if (x.dtype == y.dtype) {
+    if (y.bytes()) std::memcpy(y.data, x.data, y.bytes());
+    return;
+  }
+  visit_arithmetic(args, x.dtype, [&](auto from) {
     using From = typename decltype(from)::type;
-    visit_dtype(args, y.dtype, [&](auto to) {
-      using To = typename decltype(to)::type;
-      for (int64_t i = 0; i < count; ++i) {
-        if constexpr (std::is_same_v<From, To>) {
-          y.as<To>()[i] = x.as<const From>()[i];
-        } else {
-          y.as<To>()[i] =
-              Element<To>::store(convert<Compute<To>>(Element<From>::load(x.as<const From>()[i])));
-        }
-      }
-    });
+    if (y.dtype == DType::Bool) return cast<From, From>(x, y);  // 0.5 is true
+    visit_arithmetic(args, y.dtype, [&](auto to) { cast<From, typename decltype(to)::type>(x, y); });
   });
 }
 
@@ -235,41 +178,42 @@ std::vector<TensorType> infer_clamp(const OpArgs& args) {
 }
 
 void run_clamp(const OpArgs& args, const RunContext& context) {
-  map_any(args, context, [&](auto v) {
-    using C = decltype(v);
+  const Tensor& x = context.in(args.node(), 0);
+  const Tensor& y = context.out(args.node(), 0);
+  const int64_t total = y.size();
+  visit_arithmetic(args, y.dtype, [&](auto tag) {
+    using C = typename decltype(tag)::type;
     const auto number = [&](size_t i) {
       if constexpr (std::is_floating_point_v<C>) return static_cast<C>(args.float_at(i));
       return static_cast<C>(args.int_at(i));
     };
-    if (!args.is_none(1) && v < number(1)) v = number(1);
-    if (!args.is_none(2) && v > number(2)) v = number(2);
-    return v;
+    const bool has_low = !args.is_none(1), has_high = !args.is_none(2);
+    const C low = has_low ? number(1) : C{}, high = has_high ? number(2) : C{};
+    for (int64_t i = 0; i < total; i += kBlock) {
+      const int64_t count = std::min(kBlock, total - i);
+      C block[kBlock];
+      load(x, i, 1, count, block);
+      for (int64_t k = 0; k < count; ++k) {
+        if (has_low && block[k] < low) block[k] = low;
+        if (has_high && block[k] > high) block[k] = high;
+      }
+      store(block, count, y, i);
+    }
   });
 }
 
 constexpr Operator kTable[] = {
-    {"ClampScalar", infer_clamp, run_clamp},
-    {"Sqrt", infer_float, run_sqrt},
-    {"Rsqrt", infer_float, run_rsqrt},
-    {"Exp", infer_float, run_exp},
-    {"Log", infer_float, run_log},
-    {"Sin", infer_float, run_sin},
-    {"Cos", infer_float, run_cos},
-    {"Tanh", infer_float, run_tanh},
-    {"Erf", infer_float, run_erf},
-    {"Reciprocal", infer_float, run_reciprocal},
-    {"Floor", infer_float, run_floor},
-    {"Ceil", infer_float, run_ceil},
-    {"Round", infer_float, run_round},
-    {"Sigmoid", infer_float, run_sigmoid},
-    {"SiLU", infer_float, run_silu},
-    {"ReLU", infer_float, run_relu},
-    {"GeLU", infer_float, run_gelu},
-    {"Neg", infer_same, run_neg},
-    {"Abs", infer_same, run_abs},
-    {"Square", infer_same, run_square},
-    {"LogicalNot", infer_not, run_not},
-    {"Cast", infer_cast, run_cast},
+    {"ClampScalar", infer_clamp, run_clamp},   {"Sqrt", infer_float, run_float<kSqrt>},
+    {"Rsqrt", infer_float, run_float<kRsqrt>}, {"Exp", infer_float, run_float<kExp>},
+    {"Log", infer_float, run_float<kLog>},     {"Sin", infer_float, run_float<kSin>},
+    {"Cos", infer_float, run_float<kCos>},     {"Tanh", infer_float, run_float<kTanh>},
+    {"Erf", infer_float, run_float<kErf>},     {"Reciprocal", infer_float, run_float<kReciprocal>},
+    {"Floor", infer_float, run_float<kFloor>}, {"Ceil", infer_float, run_float<kCeil>},
+    {"Round", infer_float, run_float<kRound>}, {"Sigmoid", infer_float, run_float<kSigmoid>},
+    {"SiLU", infer_float, run_float<kSilu>},   {"ReLU", infer_float, run_float<kRelu>},
+    {"GeLU", infer_float, run_float<kGelu>},   {"Neg", infer_same, run_any<kNeg>},
+    {"Abs", infer_same, run_any<kAbs>},        {"Square", infer_same, run_any<kSquare>},
+    {"LogicalNot", infer_not, run_not},        {"Cast", infer_cast, run_cast},
 };
 
 }  // namespace
