@@ -136,6 +136,9 @@ struct Expansion {{
         property_table("kIsTitle", _is_title_letter),
         property_table("kIsCaseIgnorable", is_case_ignorable),
         property_table("kIsUnprintable", lambda c: not c.isprintable()),
+        # Where isdigit() and isnumeric() do not follow from the category.
+        property_table("kIsDigitNotDecimal", lambda c: c.isdigit() and not c.isdecimal()),
+        property_table("kIsNumericLetter", lambda c: c.isnumeric() and c.isalpha()),
     ]
     sys.stdout.write("\n".join(tables))
     sys.stdout.write(

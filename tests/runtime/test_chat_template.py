@@ -428,6 +428,28 @@ def test_every_character() -> None:
     check("{% for c in l %}{{ c.capitalize() }}{{ c.isupper() }}{{ c.islower() }}{% endfor %}", l=cased)
 
 
+def test_classes_of_every_character() -> None:
+    """Which of them are whole runs of letters, digits and so on; two cuts, so that neighbours cannot hide."""
+    ask = "{% for c in l %}{{ 'anudm'[loop.index0 % 5] if c.NAME() else '-' }}{% endfor %}"
+    known = unicodedata.ucd_3_2_0
+    points = [chr(i) for i in range(sys.maxunicode + 1) if known.category(chr(i)) not in ("Cn", "Cs", "Co")]
+    numbers = [c for c in points if c.isnumeric()]
+    letters = [c for c in points if not c.isnumeric() and unicodedata.category(c) != "Lo"][::3]
+    ideographs = [c for c in points if unicodedata.category(c) == "Lo"][::41]
+    assert len(numbers) > 500 and len(letters) > 2000 and len(ideographs) > 1500
+    for name in ("isalpha", "isalnum", "isdecimal", "isdigit", "isnumeric"):
+        source = ask.replace("NAME", name)
+        found = check(source, l=[*numbers, *letters, *ideographs])
+        assert found is not None and "-" in found and found.strip("-")
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=st.text(st.characters(codec="utf-8", categories=["L", "N", "M", "Z", "S"]), max_size=6))
+def test_classes_of_text(text: str) -> None:
+    if all(unicodedata.ucd_3_2_0.category(c) != "Cn" for c in text):
+        check("{{ [s.isalpha(), s.isalnum(), s.isdecimal(), s.isdigit(), s.isnumeric()] }}", s=text)
+
+
 MORE_VARIABLES = {
     "zero": 0, "two": 2, "less": -1, "a": "a", "empty": "", "words": "Ab c", "form": "%s", "no": [], "nil": {}
 }  # fmt: skip

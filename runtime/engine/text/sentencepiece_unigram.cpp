@@ -10,6 +10,9 @@ namespace {
 
 // An unknown character is this much worse than the worst piece.
 constexpr float kUnknownPenalty = 10.0f;
+// A user-defined piece gains this for each byte but the first, whatever score its file says: enough to be
+// taken before anything of negative scores. SentencePiece 0.2.3; earlier versions had -0.1 for all of them.
+constexpr float kUserDefinedGain = 0.1f;
 
 bool is_text(PieceType type) {
   return type == PieceType::Normal || type == PieceType::UserDefined || type == PieceType::Unused;
@@ -29,14 +32,11 @@ SentencePieceUnigram::SentencePieceUnigram(const SentencePieceVocabulary& vocabu
     : vocabulary_(vocabulary) {
   std::vector<Trie::Key> keys;
   float worst = std::numeric_limits<float>::max();
-  // SentencePiece starts from the smallest positive number, and so do we.
-  best_score_ = std::numeric_limits<float>::min();
   const auto& pieces = vocabulary.model().pieces;
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (is_text(pieces[i].type)) keys.emplace_back(pieces[i].text, static_cast<int32_t>(i));
     if (pieces[i].type != PieceType::Normal) continue;
     worst = std::min(worst, pieces[i].score);
-    best_score_ = std::max(best_score_, pieces[i].score);
   }
   pieces_ = Trie(std::move(keys));
   unknown_score_ = worst - kUnknownPenalty;
@@ -59,9 +59,8 @@ void SentencePieceUnigram::encode(std::string_view text, std::vector<int32_t>& i
     pieces_.prefixes(rest, [&](int32_t id, size_t length) {
       const SentencePiece& piece = vocabulary_[id];
       if (piece.type == PieceType::Unused) return;
-      // A user-defined piece costs next to nothing, so that it is always taken.
       const bool user_defined = piece.type == PieceType::UserDefined;
-      offer(id, length, user_defined ? static_cast<float>(length) * best_score_ - 0.1f : piece.score);
+      offer(id, length, user_defined ? static_cast<float>(length - 1) * kUserDefinedGain : piece.score);
       known = known || length == character;
     });
     if (!known) offer(unknown, character, unknown_score_);

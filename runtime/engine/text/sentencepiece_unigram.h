@@ -22,7 +22,6 @@ class SentencePieceUnigram {
   const SentencePieceVocabulary& vocabulary_;
   Trie pieces_;
   float unknown_score_;
-  float best_score_;
 };
 
 }  // namespace mllm::text

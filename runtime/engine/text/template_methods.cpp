@@ -226,19 +226,15 @@ bool is_all_space(std::string_view text) {
   return !text.empty() && strip(text, std::nullopt, true, false).empty();
 }
 
-// Letters and digits beyond ASCII would need tables of their own.
-template <bool letters, bool digits>
+// Whether there is a character, and each is of the class.
+template <bool (*holds)(char32_t)>
 Value class_method(Context& c, const Value& self, CallArguments& a) {
   const Parameters p(c, "this method", a, {}, 0);
-  bool holds = !self.str().empty();
-  for (const char ch : self.str()) {
-    if (static_cast<unsigned char>(ch) >= 0x80)
-      c.fail_unsupported_here("asking for the class of letters beyond ASCII");
-    const bool is_letter = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z');
-    const bool is_digit = ch >= '0' && ch <= '9';
-    holds = holds && ((letters && is_letter) || (digits && is_digit));
-  }
-  return holds;
+  return !self.str().empty() && std::ranges::all_of(to_code_points(self.str()), holds);
+}
+
+bool is_alphanumeric(char32_t point) {
+  return is_alpha(point) || is_numeric(point);
 }
 
 const std::map<std::string_view, Body> kTextMethods = {
@@ -249,12 +245,12 @@ const std::map<std::string_view, Body> kTextMethods = {
     {"find", find_method_<false, false>},
     {"format", format_method},
     {"index", find_method_<false, true>},
-    {"isalnum", class_method<true, true>},
-    {"isalpha", class_method<true, false>},
-    {"isdecimal", class_method<false, true>},
-    {"isdigit", class_method<false, true>},
+    {"isalnum", class_method<is_alphanumeric>},
+    {"isalpha", class_method<is_alpha>},
+    {"isdecimal", class_method<is_decimal>},
+    {"isdigit", class_method<is_digit>},
     {"islower", ask_method<is_lower>},
-    {"isnumeric", class_method<false, true>},
+    {"isnumeric", class_method<is_numeric>},
     {"isspace", ask_method<is_all_space>},
     {"isupper", ask_method<is_upper>},
     {"join", join_method},

@@ -9,6 +9,7 @@
 #include <span>
 
 #include "text/template_unicode_tables.h"
+#include "text/unicode.h"
 
 namespace mllm::jinja {
 namespace {
@@ -272,6 +273,25 @@ bool is_upper(std::string_view text) {
     found = found || has(kIsUpper, p);
   }
   return found;
+}
+
+bool is_alpha(char32_t point) {
+  using enum text::Category;
+  return (bit(text::category(point)) & (bit(Lu) | bit(Ll) | bit(Lt) | bit(Lm) | bit(Lo))) != 0;
+}
+
+bool is_decimal(char32_t point) {
+  return text::category(point) == text::Category::Nd;
+}
+
+bool is_digit(char32_t point) {
+  return is_decimal(point) || find_row(kIsDigitNotDecimal, point);
+}
+
+bool is_numeric(char32_t point) {
+  using enum text::Category;
+  return (bit(text::category(point)) & (bit(Nd) | bit(Nl) | bit(No))) != 0 ||
+         find_row(kIsNumericLetter, point);
 }
 
 std::string_view strip(std::string_view text, const std::optional<std::string>& characters, bool left,

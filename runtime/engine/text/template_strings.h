@@ -27,6 +27,10 @@ std::string title(std::string_view text);       // every word, as str.title
 std::string capitalize(std::string_view text);  // the first letter, as str.capitalize
 bool is_lower(std::string_view text);
 bool is_upper(std::string_view text);
+bool is_alpha(char32_t point);    // str.isalpha, and so on
+bool is_decimal(char32_t point);  // digits of a positional system
+bool is_digit(char32_t point);    // and superscripts, circled ones, …
+bool is_numeric(char32_t point);  // and fractions, Roman and Chinese numerals, …
 
 // `characters`: which to take off; none: white space.
 std::string_view strip(std::string_view text, const std::optional<std::string>& characters, bool left,
