@@ -73,10 +73,11 @@ class Visitor(Protocol):
 class Calibration:
     """What a calibration found.
 
-    inputs: module name of a linear layer -> statistics of its input, without the second moment, which only a
-    visitor sees; layers with the same input share one object. keys, values: per layer, of the rows that the
-    KV caches hold, [tokens, kv_heads*head_dim]; keys after rotation. tokens: number of rows. visited: where
-    there is a cache, what the visitor saved, which is there as long as the cache is.
+    inputs: module name of a linear layer -> statistics of its input, without the second moment (and the
+    sample, unless it is to be kept), which only a visitor sees; layers with the same input share one object.
+    keys, values: per layer, of the rows that the KV caches hold, [tokens, kv_heads*head_dim]; keys after
+    rotation. tokens: number of rows. visited: where there is a cache, what the visitor saved, which is there
+    as long as the cache is.
     """
 
     inputs: Mapping[str, InputStatistics]
@@ -148,8 +149,8 @@ def calibrate(
     then an unfinished one occupies as much as the hidden states of all tokens. memory_limit: matrices of
     all tokens that are larger, in bytes, lie in a temporary file (in cache, or where the system keeps
     temporary files). dtype: float32; float64 for comparisons. In memory are those matrices (two at a time),
-    the weights of one site, and its second moment. ExportError: an unsupported or damaged checkpoint, or
-    ids outside of its vocabulary; OSError: the disk.
+    the weights of one site, and its second moment; of other layers nothing but vectors. ExportError: an
+    unsupported or damaged checkpoint, or ids outside of its vocabulary; OSError: the disk.
     """
     settings = settings or CalibrationSettings()
     run = _Run(Path(checkpoint), sequences, settings, visitor, progress, memory_limit, np.dtype(dtype))
@@ -224,7 +225,8 @@ class _Run:
             digest.update(f"{name} {entry.dtype} {entry.shape} {entry.file.name} {entry.offset}\n".encode())
         for ids in self._sequences:
             digest.update(len(ids).to_bytes(8, "little") + ids.astype("<i8").tobytes())
-        settings = (self._settings.second_moment, self._settings.sample_rows, self._settings.seed)
+        chosen = self._settings
+        settings = (chosen.second_moment, chosen.sample_rows, chosen.keep_samples, chosen.seed)
         visitor = "" if self._visitor is None else self._visitor.key
         digest.update(json.dumps([1, *settings, str(self._dtype), visitor]).encode())
         return digest.hexdigest()
@@ -358,7 +360,8 @@ class _Run:
                 f"calibration: the input of {next(iter(shapes))} has values that are not finite;"
                 " is the checkpoint damaged?"
             )
-        small = statistics.without_second_moment()
+        # Samples of all layers together are as large as a few layers.
+        small = statistics.without("second_moment", *(() if self._settings.keep_samples else ("sample",)))
         self._inputs.update(dict.fromkeys(shapes, small))
         if self._visitor is None and layer == self._config.num_hidden_layers:
             return {}  # nobody needs the output layer, which may be the largest matrix of all

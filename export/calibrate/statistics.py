@@ -50,11 +50,10 @@ class InputStatistics:
         """Of the whole tensor."""
         return float(self.channel_max.max())
 
-    def without_second_moment(self) -> InputStatistics:
-        """The same, with what is quadratic in the width forgotten."""
-        return InputStatistics(
-            **{field.name: getattr(self, field.name) for field in fields(self) if field.name != _LARGE}
-        )
+    def without(self, *names: str) -> InputStatistics:
+        """The same, with some of the optional fields forgotten."""
+        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in names}
+        return InputStatistics(**kept)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything as arrays, for a file; None is left out."""
@@ -66,9 +65,6 @@ class InputStatistics:
         """The inverse of arrays(). TypeError, ValueError or KeyError: they are not from there."""
         values: dict[str, Any] = dict(arrays)
         return cls(rows=int(values.pop("rows")), **values)
-
-
-_LARGE = "second_moment"
 
 
 class Accumulator:

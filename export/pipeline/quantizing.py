@@ -41,6 +41,7 @@ def quantize_network(
         settings or CalibrationSettings(),
         second_moment=any(policy.needs_second_moment for policy in policies.values()),
         sample_rows=_SAMPLE_ROWS,
+        keep_samples=False,
     )
     visitor = QuantizingVisitor(network, policies, checkpoint, dtype)
     calibration = calibrate_text(checkpoint.folder, text, settings, visitor, cache=work, progress=progress)

@@ -4,6 +4,7 @@ formulas."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,21 @@ def test_demo_model_equals_the_reference(dtype: str, tolerance: float) -> None:
 def test_stories260k_equals_the_reference(shared_data: Path, dtype: str, tolerance: float) -> None:
     checkpoint = shared_data / "models" / "stories260K" / "hf"
     compare(checkpoint, random_sequences(512, (60, 33)), dtype, tolerance)
+
+
+def test_samples_that_are_not_kept(tmp_path: Path) -> None:
+    """Only a visitor sees them; all else stays."""
+    checkpoint = write_checkpoint(tmp_path / "c", tiny_config(), random_tensors(tiny_config()))
+    kept, seen = Recorder(), Recorder()
+    settings = CalibrationSettings(sample_rows=5)
+    whole = calibrate(checkpoint, random_sequences(50), settings, kept)
+    found = calibrate(checkpoint, random_sequences(50), replace(settings, keep_samples=False), seen)
+    for name, statistics in found.inputs.items():
+        assert statistics.sample is None
+        for key, value in statistics.arrays().items():
+            np.testing.assert_array_equal(value, whole.inputs[name].arrays()[key])
+    for ours, theirs in zip(seen.sites, kept.sites, strict=True):
+        np.testing.assert_array_equal(ours.statistics.sample, theirs.statistics.sample)
 
 
 def test_rows_in_a_file_give_the_same(tmp_path: Path) -> None:
