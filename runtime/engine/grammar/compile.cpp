@@ -11,10 +11,10 @@ namespace mllm::grammar {
 namespace {
 
 constexpr uint32_t kNone = Program::kNone;
-constexpr size_t kInlineSize = 256;     // rules up to this size become part of their callers
-constexpr int kInlineDepth = 48;        // rules within rules
-constexpr size_t kCopiesSize = 4096;    // larger repetitions of large parts call a rule for the part
-constexpr size_t kMostSize = 1u << 30;  // sizes do not count further
+constexpr size_t kInlineSize = 64;    // rules up to this size become part of their callers
+constexpr size_t kBodySize = 256;     // bodies of loops
+constexpr int kInlineDepth = 48;      // rules within rules
+constexpr size_t kCopiesSize = 4096;  // larger repetitions of large parts call a rule for the part
 constexpr size_t kMostNodes = 1'000'000;
 constexpr uint32_t kWide = 20;        // bodies that may begin with so many bytes are worth a loop
 constexpr uint32_t kManyRounds = 64;  // and so are these, whatever they begin with
@@ -23,7 +23,7 @@ constexpr uint32_t kManyRounds = 64;  // and so are these, whatever they begin w
 class Analysis {
  public:
   explicit Analysis(const Grammar& g)
-      : grammar_(g), rules_(g.rules().size()), sizes_(g.size(), 0), seen_(g.size(), 0) {
+      : grammar_(g), rules_(g.rules().size()), sizes_(g.size()), full_sizes_(g.size()), seen_(g.size()) {
     for (uint32_t r = 0; r < rules_.size(); ++r) collect(r);
     order();
   }
@@ -47,29 +47,28 @@ class Analysis {
     return true;
   }
 
-  // Whether calls remain when all rules are inlined that are to be.
-  bool has_calls(Expression e) {
-    std::vector<Expression> open = {e};
-    ++round_;
-    while (!open.empty()) {
-      const Expression at = open.back();
-      open.pop_back();
-      if (seen_[at] == round_) continue;
-      seen_[at] = round_;
-      const Grammar::Node& n = grammar_.node(at);
-      if (n.kind == Grammar::Kind::Rule) {
-        if (!is_inlined(n.first)) return true;
-        open.push_back(grammar_.rules()[n.first].body);
-      }
-      if (has_parts(n))
-        for (uint32_t i = 0; i < n.count; ++i) open.push_back(grammar_.part(n, i));
-    }
-    return false;
+  // About how many nodes the expression becomes, with calls of rules that are not inlined.
+  size_t size(Expression e) { return size(e, sizes_, false); }
+  // … with all rules inlined; kMostSize where that cannot be.
+  size_t full_size(Expression e) { return size(e, full_sizes_, true); }
+
+  static constexpr size_t kMostSize = 1u << 30;  // sizes do not count further
+
+ private:
+  struct RuleFacts {
+    std::vector<uint32_t> refers;
+    bool regular = false;
+    size_t size = kMostSize, full_size = kMostSize;
+    int depth = 0;
+  };
+
+  static bool has_parts(const Grammar::Node& n) {
+    using Kind = Grammar::Kind;
+    return n.kind != Kind::Text && n.kind != Kind::Chars && n.kind != Kind::Rule && n.kind != Kind::Machine;
   }
 
-  // About how many nodes the expression becomes.
-  size_t size(Expression e) {
-    if (sizes_[e]) return sizes_[e];
+  size_t size(Expression e, std::vector<size_t>& known, bool is_full) {
+    if (known[e]) return known[e];
     const Grammar::Node& n = grammar_.node(e);
     size_t total = 1;
     switch (n.kind) {
@@ -83,30 +82,16 @@ class Analysis {
         total += grammar_.machine(n).nodes.size();
         break;
       case Grammar::Kind::Rule:
-        total += is_inlined(n.first) ? rules_[n.first].size : 1;
+        total += is_full ? rules_[n.first].full_size : is_inlined(n.first) ? rules_[n.first].size : 1;
         break;
       default:
-        for (uint32_t i = 0; i < n.count; ++i) total += size(grammar_.part(n, i));
+        for (uint32_t i = 0; i < n.count; ++i) total += size(grammar_.part(n, i), known, is_full);
         if (n.kind == Grammar::Kind::Repeat) {
           const size_t copies = n.most == kUnlimited ? n.least + size_t{1} : n.most;
           total = total > kMostSize / std::max<size_t>(copies, 1) ? kMostSize : total * copies + 1;
         }
-        total = std::min(total, kMostSize);
     }
-    return sizes_[e] = total;
-  }
-
- private:
-  struct RuleFacts {
-    std::vector<uint32_t> refers;
-    bool regular = false;
-    size_t size = kMostSize;
-    int depth = 0;
-  };
-
-  static bool has_parts(const Grammar::Node& n) {
-    using Kind = Grammar::Kind;
-    return n.kind != Kind::Text && n.kind != Kind::Chars && n.kind != Kind::Rule && n.kind != Kind::Machine;
+    return known[e] = std::min(total, kMostSize);
   }
 
   void collect(uint32_t rule) {
@@ -153,7 +138,10 @@ class Analysis {
         }
         if (facts.depth > kInlineDepth) facts.regular = false;
         state[rule] = Done;
-        if (facts.regular) facts.size = size(grammar_.rules()[rule].body);
+        if (facts.regular) {
+          facts.size = size(grammar_.rules()[rule].body);
+          facts.full_size = full_size(grammar_.rules()[rule].body);
+        }
         path.pop_back();
       }
     }
@@ -161,7 +149,7 @@ class Analysis {
 
   const Grammar& grammar_;
   std::vector<RuleFacts> rules_;
-  std::vector<size_t> sizes_;
+  std::vector<size_t> sizes_, full_sizes_;
   std::vector<uint32_t> seen_;
   uint32_t round_ = 0;
 };
@@ -355,7 +343,7 @@ class Compiler {
   uint32_t loop_rule(Expression part, uint32_t least, uint32_t most) {
     if (most != kUnlimited && most < 3) return kNone;
     const auto [at, is_new] = part_bodies_.try_emplace(part, kNone);
-    if (is_new && analysis_.size(part) <= kInlineSize && !analysis_.has_calls(part)) {
+    if (is_new && analysis_.full_size(part) <= kBodySize) {
       Dfa dfa = automaton(part, false);
       uint32_t first = 0;
       bool is_certain = true;

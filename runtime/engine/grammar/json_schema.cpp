@@ -651,6 +651,8 @@ class SchemaConverter {
       if (const Json* n = member(part, "minItems")) least = std::max(least, count_of(*n));
       if (const Json* n = member(part, "maxItems")) most = std::min(most, count_of(*n));
       if (const Json* own = prefix(part)) first = std::max(first, own->array().size());
+      if (first > kMostProperties)
+        unsupported(*part.schema, "more than " + std::to_string(kMostProperties) + " prefix items");
       is_open |= rest(part) != nullptr;
     }
     for (const Part& part : flat) {
@@ -684,6 +686,7 @@ class SchemaConverter {
     for (uint32_t i = std::min(n, most); i-- > 0;) {
       tail = i ? g_.sequence({comma(), element(i), tail}) : g_.sequence({element(i), tail});
       if (i >= least) tail = g_.optional(tail);
+      tail = link(tail, i);
     }
     return brackets(tail);
   }
@@ -854,11 +857,20 @@ class SchemaConverter {
           if (fits) choices.push_back(g_.sequence({here, rest[i + 1][more]}));
           if (!properties[i].is_required) choices.push_back(rest[i + 1][n]);
         }
-        rest[i].push_back(g_.choice(std::move(choices)));
+        rest[i].push_back(link(g_.choice(std::move(choices)), i));
       }
       if (g_.size() > Grammar::kMostExpressions / 2) unsupported(*flat[0].schema, "the schema is too large");
     }
     return braces(rest[0][0]);
+  }
+
+  // The rest of a long chain of optional parts is a rule now and then: one automaton of all would know every
+  // part from every other part, which is too much.
+  Expression link(Expression rest, size_t number) {
+    if (number == 0 || number % 8 != 0) return rest;
+    const uint32_t rule = g_.add_rule("further parts");
+    g_.define(rule, rest);
+    return g_.rule(rule);
   }
 
   // Further properties, n being there already.

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kLargestInteger = 999'999'999'999'999'999;  // without bounds
 constexpr uint64_t kLargestWhole = 999'999'999'999'999;        // of a number between bounds
-constexpr uint32_t kFractionDigits = 9;
+constexpr uint32_t kFractionDigits = 15;                       // … and behind its point
 
 // "" where the character needs no escape.
 std::string escape(uint32_t code) {
@@ -267,51 +267,60 @@ JsonText::Decimal JsonText::decimal(double value) {
   return out;
 }
 
-// Numbers without sign and exponent from the bound on.
+// Up to `most` digits, not all of them zero.
+Expression JsonText::not_zero(uint32_t most) {
+  Expression rest = g_.never();
+  for (uint32_t left = 0; left < most; ++left)
+    rest = g_.choice(
+        {g_.sequence({g_.chars({{'1', '9'}}), digits(0, left)}), g_.sequence({g_.text("0"), rest})});
+  return rest;
+}
+
+// Numbers without sign and exponent from the bound on. They have few enough digits behind the point for what
+// is not the bound as a text not to be it as a double.
 Expression JsonText::at_least(const Decimal& bound, bool excluded) {
-  const Expression any = digits(0, kFractionDigits);
-  const Expression positive =
-      g_.sequence({g_.repeat(g_.text("0"), 0, kFractionDigits), g_.chars({{'1', '9'}}), any});
   const std::string& f = bound.fraction;
+  const auto size = static_cast<uint32_t>(f.size());
+  const uint32_t most = std::max(fraction_digits_, size + 1);
   // From the last digit of the fraction to its first.
-  Expression rest = excluded ? positive : any;
-  for (size_t i = f.size(); i-- > 0;) {
+  Expression rest = excluded ? not_zero(most - size) : digits(0, most - size);
+  for (uint32_t i = size; i-- > 0;) {
     std::vector<Expression> choices = {g_.sequence({g_.text(std::string_view(f).substr(i, 1)), rest})};
-    if (f[i] < '9') choices.push_back(g_.sequence({g_.chars({digit_range(next(f[i]), '9')}), any}));
+    if (f[i] < '9')
+      choices.push_back(g_.sequence({g_.chars({digit_range(next(f[i]), '9')}), digits(0, most - i - 1)}));
     rest = g_.choice(std::move(choices));
   }
-  const Expression some = digits(1, kFractionDigits);
-  Expression fraction = g_.sequence({g_.text("."), f.empty() && !excluded ? some : rest});
-  if (f.empty() && !excluded) fraction = g_.optional(fraction);
-  std::vector<Expression> choices = {g_.sequence({natural(bound.whole, bound.whole), fraction})};
-  if (bound.whole < kLargestWhole) {
-    choices.push_back(g_.sequence(
-        {natural(bound.whole + 1, kLargestWhole), g_.optional(g_.sequence({g_.text("."), some}))}));
-  }
+  const Expression any = g_.optional(g_.sequence({g_.text("."), digits(1, most)}));
+  const bool from_whole = f.empty() && !excluded;
+  std::vector<Expression> choices = {
+      g_.sequence({natural(bound.whole, bound.whole), from_whole ? any : g_.sequence({g_.text("."), rest})})};
+  if (bound.whole < kLargestWhole)
+    choices.push_back(g_.sequence({natural(bound.whole + 1, kLargestWhole), any}));
   return g_.choice(std::move(choices));
 }
 
 Expression JsonText::at_most(const Decimal& bound, bool excluded) {
-  const Expression any = digits(0, kFractionDigits);
-  const Expression some = digits(1, kFractionDigits);
   const std::string& f = bound.fraction;
+  const auto size = static_cast<uint32_t>(f.size());
+  const uint32_t most = std::max(fraction_digits_, size + 1);
   std::vector<Expression> choices;
   if (bound.whole > 0)
-    choices.push_back(
-        g_.sequence({natural(0, bound.whole - 1), g_.optional(g_.sequence({g_.text("."), some}))}));
+    choices.push_back(g_.sequence(
+        {natural(0, bound.whole - 1), g_.optional(g_.sequence({g_.text("."), digits(1, most)}))}));
   const Expression whole = natural(bound.whole, bound.whole);
   if (f.empty()) {
-    const Expression zeros = g_.sequence({g_.text("."), g_.repeat(g_.text("0"), 1, kFractionDigits)});
+    const Expression zeros = g_.sequence({g_.text("."), g_.repeat(g_.text("0"), 1, most)});
     if (!excluded) choices.push_back(g_.sequence({whole, g_.optional(zeros)}));
     return g_.choice(std::move(choices));
   }
   // What may follow when all digits so far were the bound's own.
-  Expression rest = excluded ? g_.never() : g_.repeat(g_.text("0"), 0, kFractionDigits);
-  for (size_t i = f.size(); i-- > 0;) {
+  Expression rest = excluded ? g_.never() : g_.repeat(g_.text("0"), 0, most - size);
+  for (uint32_t i = size; i-- > 0;) {
     // A text that ends early is below the bound.
-    const Expression same = i + 1 < f.size() ? g_.optional(rest) : rest;
+    const Expression same = i + 1 < size ? g_.optional(rest) : rest;
     std::vector<Expression> digit = {g_.sequence({g_.text(std::string_view(f).substr(i, 1)), same})};
-    if (f[i] > '0') digit.push_back(g_.sequence({g_.chars({digit_range('0', previous(f[i]))}), any}));
+    if (f[i] > '0')
+      digit.push_back(g_.sequence({g_.chars({digit_range('0', previous(f[i]))}), digits(0, most - i - 1)}));
     rest = g_.choice(std::move(digit));
   }
   choices.push_back(g_.sequence({whole, g_.optional(g_.sequence({g_.text("."), rest}))}));
@@ -321,7 +330,7 @@ Expression JsonText::at_most(const Decimal& bound, bool excluded) {
 Expression JsonText::number(const NumberRange& range, const std::string& where) {
   if (!range.low && !range.high) {
     const Expression whole = g_.choice({g_.text("0"), g_.sequence({g_.chars({{'1', '9'}}), digits(0, 15)})});
-    const Expression fraction = g_.sequence({g_.text("."), digits(1, 16)});
+    const Expression fraction = g_.sequence({g_.text("."), digits(1, 20)});
     const Expression exponent = g_.sequence(
         {g_.chars({{'e', 'e'}, {'E', 'E'}}), g_.optional(g_.chars({{'+', '+'}, {'-', '-'}})), digits(1, 2)});
     return g_.sequence({g_.optional(g_.text("-")), whole, g_.optional(fraction), g_.optional(exponent)});
@@ -333,6 +342,13 @@ Expression JsonText::number(const NumberRange& range, const std::string& where) 
   if ((r.low && r.low->value > limit) || (r.high && r.high->value < -limit))
     fail_unsupported(where + "bounds of numbers beyond 10^15 are not supported");
   if (r.low && r.high && r.low->value > r.high->value) return g_.never();
+  fraction_digits_ = kFractionDigits;
+  for (const std::optional<Bound>& bound : {r.low, r.high}) {
+    if (!bound || !bound->excluded) continue;
+    const auto whole_digits =
+        static_cast<uint32_t>(std::to_string(decimal(std::abs(bound->value)).whole).size());
+    fraction_digits_ = std::min(fraction_digits_, std::max(16 - whole_digits, 1u));
+  }
   const Decimal zero;
   std::vector<Expression> choices;
   if (!r.high || r.high->value >= 0) {

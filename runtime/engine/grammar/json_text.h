@@ -43,7 +43,7 @@ class JsonText {
 
   // At most 18 digits. Throws UNSUPPORTED beginning with `where` for what cannot be honoured.
   Expression integer(const NumberRange& range, const std::string& where);
-  // At most 16 digits before and behind the point. With a range there is no exponent, and 15 and 9 digits.
+  // At most 16 digits before the point and 20 behind it. With a range there is no exponent, and 15 of each.
   Expression number(const NumberRange& range, const std::string& where);
   // Integers that the factor divides.
   Expression multiples(int64_t factor);
@@ -59,10 +59,12 @@ class JsonText {
     std::string fraction = "";  // without zeros at its end
   };
   static Decimal decimal(double value);
+  Expression not_zero(uint32_t most);
   Expression at_least(const Decimal& bound, bool excluded);
   Expression at_most(const Decimal& bound, bool excluded);
 
   Grammar& g_;
+  uint32_t fraction_digits_ = 0;  // of numbers between bounds
   std::optional<Expression> blank_, any_char_;
 };
 

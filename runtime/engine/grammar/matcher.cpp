@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kMaskBytes = 16 << 20;    // of all masks of a grammar
 constexpr size_t kCollectAbove = 1 << 15;  // states and frames
-constexpr size_t kMostLoops = 8;           // bodies of loops whose tokens are known
+constexpr size_t kMostLoops = 16;          // bodies of loops whose tokens are known
 
 void set_bit(TokenMask& mask, int32_t id) {
   mask[static_cast<size_t>(id) / 32] |= 1u << (static_cast<uint32_t>(id) % 32);
@@ -26,7 +26,10 @@ CompiledGrammar::CompiledGrammar(const Grammar& grammar, std::shared_ptr<const V
       states_(program_),
       start_(states_.start()),
       path_(Vocabulary::kLongest + 1),
-      collect_above_(kCollectAbove) {}
+      collect_above_(kCollectAbove) {
+  // Now rather than at the first token that needs it.
+  for (uint32_t body = 0; body < program_.bodies.size() && body < kMostLoops; ++body) loop_tokens(body);
+}
 
 const CompiledGrammar::LoopTokens& CompiledGrammar::loop_tokens(uint32_t body) {
   const auto found = loops_.find(body);
