@@ -14,7 +14,7 @@ DEMO_BUNDLE := build/demo-bundle
 EXPORT := $(BIN)/mindir-llm export $(DEMO_CHECKPOINT)
 TEST_BUNDLES := $(abspath build/test-bundles/cpu-float32):$(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/ascend-a16w8):$(abspath build/test-bundles/cpu-a16w4):$(abspath build/test-bundles/cpu-kv8)
 
-.PHONY: demo test setup lint format test-cpp test-python test-asan test-tsan test-arm arm-tools clean
+.PHONY: demo test setup build-cpp lint format test-cpp test-python test-asan test-tsan test-arm arm-tools clean
 
 setup: $(VENV)/.ready
 
@@ -56,13 +56,16 @@ build/test-bundles/.ready: $(VENV)/.ready $(wildcard $(DEMO_CHECKPOINT)/*) $(wil
 	$(EXPORT) build/test-bundles/cpu-kv8 --dtype float32 --kv-dtype int8 --batch 3 --max-seq-len 96 --prefill-chunk 8
 	touch $@
 
-test-cpp: setup build/test-bundles/.ready
+# The libraries, the executable and the C++ tests.
+build-cpp: setup
 	mkdir -p build
 	$(CMAKE) -S . -B build/cpp -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON > build/cpp-configure.log || (cat build/cpp-configure.log && false)
 	$(BIN)/cmake --build build/cpp -j $(JOBS)
+
+test-cpp: build-cpp build/test-bundles/.ready
 	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/cpp/runtime/engine --output-on-failure
 
-test-python: setup
+test-python: build-cpp
 	$(BIN)/python -m pytest
 
 # The C++ unit tests and the Python tests that drive the engine, with AddressSanitizer and UndefinedBehaviorSanitizer.
@@ -80,8 +83,8 @@ test-asan: setup build/test-bundles/.ready
 test-tsan: setup build/test-bundles/.ready
 	mkdir -p build
 	$(CMAKE) -S . -B build/tsan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=OFF -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DMLLM_SANITIZE=thread > build/tsan-configure.log
-	$(BIN)/cmake --build build/tsan -j $(JOBS) --target thread_pool_test session_test
-	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R '^(thread_pool|session)_test$$'
+	$(BIN)/cmake --build build/tsan -j $(JOBS) --target thread_pool_test session_test generator_test
+	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R '^(thread_pool|session|generator)_test$$'
 
 # The C++ unit tests on emulated 64-bit ARM processors: one with plain NEON, one with its dot products, one with its
 # matrix products. The later ones run only tests of what differs between them.

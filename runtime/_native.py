@@ -38,6 +38,8 @@ STATUS = {
     "MLLM_ERROR_OUT_OF_MEMORY": 5,
     "MLLM_ERROR_CAPACITY": 6,
     "MLLM_ERROR_INTERNAL": 7,
+    "MLLM_ERROR_BUSY": 8,
+    "MLLM_ERROR_CANCELLED": 9,
 }
 
 DTYPE = {
@@ -59,6 +61,10 @@ DTYPE = {
 
 TOKEN_KIND = {"MLLM_TOKEN_TEXT": 0, "MLLM_TOKEN_BYTE": 1, "MLLM_TOKEN_SPECIAL": 2}
 ENCODE_FLAGS = {"MLLM_ENCODE_ADD_SPECIAL": 1, "MLLM_ENCODE_PARSE_SPECIAL": 2}
+LOG_LEVEL = {"MLLM_LOG_INFO": 0, "MLLM_LOG_WARNING": 1}
+MEMORY_KIND = {"MLLM_MEMORY_WEIGHTS": 0, "MLLM_MEMORY_CACHE": 1, "MLLM_MEMORY_ACTIVATIONS": 2}
+FINISH_REASON = {"MLLM_FINISH_STOP": 1, "MLLM_FINISH_LENGTH": 2, "MLLM_FINISH_CANCELLED": 3}
+CONTEXT_FULL = {"MLLM_CONTEXT_STOP": 0, "MLLM_CONTEXT_DROP": 1}
 
 GRAMMAR_KIND = {"MLLM_GRAMMAR_GBNF": 0, "MLLM_GRAMMAR_JSON_SCHEMA": 1, "MLLM_GRAMMAR_JSON_OBJECT": 2}
 
@@ -70,6 +76,8 @@ _EXCEPTION: dict[int, type[errors.MindirLLMError]] = {
     STATUS["MLLM_ERROR_OUT_OF_MEMORY"]: errors.OutOfMemoryError,
     STATUS["MLLM_ERROR_CAPACITY"]: errors.CapacityError,
     STATUS["MLLM_ERROR_INTERNAL"]: errors.MindirLLMError,
+    STATUS["MLLM_ERROR_BUSY"]: errors.InvalidArgumentError,
+    STATUS["MLLM_ERROR_CANCELLED"]: errors.MindirLLMError,
 }
 
 
@@ -171,6 +179,102 @@ class Token(ctypes.Structure):
     )
 
 
+LogCallback = ctypes.CFUNCTYPE(None, c_void_p, ctypes.c_int, c_char_p)
+AllocateCallback = ctypes.CFUNCTYPE(c_void_p, c_void_p, ctypes.c_int, c_size_t, c_size_t)
+ReleaseCallback = ctypes.CFUNCTYPE(None, c_void_p, ctypes.c_int, c_void_p, c_size_t)
+
+
+class Allocator(ctypes.Structure):
+    """mllm_allocator"""
+
+    _fields_ = (
+        ("struct_size", c_uint32),
+        ("allocate", AllocateCallback),
+        ("release", ReleaseCallback),
+        ("user", c_void_p),
+    )
+
+
+class LogitBias(ctypes.Structure):
+    """mllm_logit_bias"""
+
+    _fields_ = (("token", c_int32), ("bias", c_float))
+
+
+class Piece(ctypes.Structure):
+    """mllm_piece"""
+
+    _fields_ = (
+        ("text", c_char_p),
+        ("text_bytes", c_size_t),
+        ("token", c_int32),
+        ("logprob", c_float),
+        ("logits", POINTER(c_float)),
+    )
+
+
+PieceCallback = ctypes.CFUNCTYPE(c_int32, c_void_p, POINTER(Piece))
+
+
+class GenerateOptions(ctypes.Structure):
+    """mllm_generate_options"""
+
+    _fields_ = (
+        ("struct_size", c_uint32),
+        ("max_tokens", c_int32),
+        ("min_tokens", c_int32),
+        ("ignore_eos", c_int32),
+        ("random_seed", c_int32),
+        ("no_reuse", c_int32),
+        ("sampling", POINTER(SamplingParams)),
+        ("stop", POINTER(c_char_p)),
+        ("n_stop", c_size_t),
+        ("stop_tokens", POINTER(c_int32)),
+        ("n_stop_tokens", c_size_t),
+        ("bad_words", POINTER(c_char_p)),
+        ("n_bad_words", c_size_t),
+        ("logit_bias", POINTER(LogitBias)),
+        ("n_logit_bias", c_size_t),
+        ("grammar", c_void_p),
+        ("on_piece", PieceCallback),
+        ("user", c_void_p),
+    )
+
+
+class Generation(ctypes.Structure):
+    """mllm_generation"""
+
+    _fields_ = (
+        ("struct_size", c_uint32),
+        ("finish_reason", ctypes.c_int),
+        ("stop_token", c_int32),
+        ("stop_index", c_int32),
+        ("is_full", c_int32),
+        ("prompt_tokens", c_int32),
+        ("cached_tokens", c_int32),
+        ("dropped_messages", c_int32),
+        ("text", c_char_p),
+        ("text_bytes", c_size_t),
+        ("tokens", POINTER(c_int32)),
+        ("n_tokens", c_size_t),
+        ("prompt_seconds", c_double),
+        ("decode_seconds", c_double),
+    )
+
+
+class ChatOptions(ctypes.Structure):
+    """mllm_chat_options"""
+
+    _fields_ = (
+        ("struct_size", c_uint32),
+        ("context_full", ctypes.c_int),
+        ("system", c_char_p),
+        ("chat_template", c_char_p),
+        ("variables", c_char_p),
+        ("local_time", c_int64),
+    )
+
+
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "mllm_tensor": Tensor,
     "mllm_model_options": ModelOptions,
@@ -181,6 +285,12 @@ STRUCTS: dict[str, type[ctypes.Structure]] = {
     "mllm_tokenizer_info": TokenizerInfo,
     "mllm_token": Token,
     "mllm_template_options": TemplateOptions,
+    "mllm_allocator": Allocator,
+    "mllm_logit_bias": LogitBias,
+    "mllm_piece": Piece,
+    "mllm_generate_options": GenerateOptions,
+    "mllm_generation": Generation,
+    "mllm_chat_options": ChatOptions,
 }
 
 # Handles are opaque pointers. _CHECK stands for the result type of functions that return mllm_status.
@@ -191,6 +301,8 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mllm_abi_version": (c_uint32, ()),
     "mllm_version": (c_char_p, ()),
     "mllm_last_error": (c_char_p, ()),
+    "mllm_set_log": (None, (LogCallback, c_void_p)),
+    "mllm_set_allocator": (_CHECK, (POINTER(Allocator),)),
     "mllm_graph_open": (_CHECK, (c_char_p, c_int32, POINTER(_HANDLE))),
     "mllm_graph_close": (None, (_HANDLE,)),
     "mllm_graph_input_count": (c_size_t, (_HANDLE,)),
@@ -206,6 +318,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mllm_session_create": (_CHECK, (_HANDLE, POINTER(_HANDLE))),
     "mllm_session_close": (None, (_HANDLE,)),
     "mllm_session_feed": (_CHECK, (_HANDLE, POINTER(Segment), c_size_t)),
+    "mllm_session_cancel": (None, (_HANDLE,)),
     "mllm_session_position": (_CHECK, (_HANDLE, c_int32, POINTER(c_int32))),
     "mllm_session_rewind": (_CHECK, (_HANDLE, c_int32, c_int32)),
     "mllm_session_logits": (_CHECK, (_HANDLE, c_int32, POINTER(POINTER(c_float)))),
@@ -260,6 +373,28 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         _CHECK,
         (_HANDLE, _HANDLE, POINTER(c_float), POINTER(c_int32), c_size_t, POINTER(c_int32), POINTER(c_float)),
     ),
+    "mllm_generator_create": (_CHECK, (_HANDLE, POINTER(_HANDLE))),
+    "mllm_generator_close": (None, (_HANDLE,)),
+    "mllm_generator_cancel": (None, (_HANDLE,)),
+    "mllm_generate_text": (
+        _CHECK,
+        (_HANDLE, c_char_p, c_size_t, POINTER(GenerateOptions), POINTER(Generation)),
+    ),
+    "mllm_generate_tokens": (
+        _CHECK,
+        (_HANDLE, POINTER(c_int32), c_size_t, POINTER(GenerateOptions), POINTER(Generation)),
+    ),
+    "mllm_chat_create": (_CHECK, (_HANDLE, POINTER(ChatOptions), POINTER(_HANDLE))),
+    "mllm_chat_close": (None, (_HANDLE,)),
+    "mllm_chat_ask": (
+        _CHECK,
+        (_HANDLE, c_char_p, c_size_t, POINTER(GenerateOptions), POINTER(Generation)),
+    ),
+    "mllm_chat_answer": (_CHECK, (_HANDLE, POINTER(GenerateOptions), POINTER(Generation))),
+    "mllm_chat_reset": (_CHECK, (_HANDLE,)),
+    "mllm_chat_set_system": (_CHECK, (_HANDLE, c_char_p)),
+    "mllm_chat_messages": (_CHECK, (_HANDLE, POINTER(c_char_p), POINTER(c_size_t))),
+    "mllm_chat_load": (_CHECK, (_HANDLE, c_char_p, c_size_t)),
 }
 
 

@@ -24,6 +24,10 @@ CODE = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(), flags=re.DOTALL)
         ("mllm_token_kind", _native.TOKEN_KIND),
         ("mllm_encode_flags", _native.ENCODE_FLAGS),
         ("mllm_grammar_kind", _native.GRAMMAR_KIND),
+        ("mllm_log_level", _native.LOG_LEVEL),
+        ("mllm_memory_kind", _native.MEMORY_KIND),
+        ("mllm_finish_reason", _native.FINISH_REASON),
+        ("mllm_context_full", _native.CONTEXT_FULL),
     ],
 )
 def test_enums(enum: str, twin: dict[str, int]) -> None:
@@ -46,8 +50,11 @@ BASE = {
     "double": ctypes.c_double,
     "float": ctypes.c_float,
     "mllm_dtype": ctypes.c_int,
-    "mllm_token_kind": ctypes.c_int,
-    "mllm_grammar_kind": ctypes.c_int,
+    **dict.fromkeys(re.findall(r"typedef enum (\w+)", CODE), ctypes.c_int),
+    "mllm_log_callback": _native.LogCallback,
+    "mllm_allocate_callback": _native.AllocateCallback,
+    "mllm_release_callback": _native.ReleaseCallback,
+    "mllm_piece_callback": _native.PieceCallback,
     "mllm_status": _native._CHECK,
 }
 HANDLES = re.findall(r"typedef struct (\w+) \1;", CODE)

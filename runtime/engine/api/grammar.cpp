@@ -14,10 +14,6 @@
 using mllm::api::guard;
 using mllm::api::require;
 
-struct mllm_grammar {
-  std::shared_ptr<mllm::grammar::CompiledGrammar> grammar;
-};
-
 struct mllm_matcher {
   mllm::grammar::Matcher matcher;
 };

@@ -1,9 +1,10 @@
 // The C interface of bundles.
 #include <cstddef>
-#include <cstring>
+#include <memory>
 
 #include "api/errors.h"
 #include "api/handles.h"
+#include "api/structs.h"
 
 using mllm::api::guard;
 using mllm::api::require;
@@ -15,20 +16,13 @@ mllm_status mllm_model_open(const char* path, const mllm_model_options* options,
     require(path, "path");
     require(model, "model");
     *model = nullptr;
+    constexpr size_t kFirst = offsetof(mllm_model_options, exact);
+    const mllm_model_options given = mllm::api::read_struct(options, kFirst, "mllm_model_options");
     mllm::ModelOptions wanted;
-    if (options) {
-      // A program built with an older header passes a shorter struct: what it lacks keeps its default.
-      constexpr size_t kFirstVersion = offsetof(mllm_model_options, exact);
-      if (options->struct_size < kFirstVersion || options->struct_size > sizeof(mllm_model_options)) {
-        mllm::fail_argument("mllm_model_options.struct_size must be sizeof(mllm_model_options)");
-      }
-      mllm_model_options given{};
-      std::memcpy(&given, options, options->struct_size);
-      wanted.threads = given.threads;
-      wanted.verify_weights = given.verify_weights != 0;
-      wanted.exact = given.exact != 0;
-    }
-    *model = new mllm_model{mllm::Model::open(path, wanted)};
+    wanted.threads = given.threads;
+    wanted.verify_weights = given.verify_weights != 0;
+    wanted.exact = given.exact != 0;
+    *model = new mllm_model{std::make_shared<mllm::Bundle>(path, wanted)};
   });
 }
 
@@ -40,7 +34,7 @@ mllm_status mllm_model_get_info(const mllm_model* model, mllm_model_info* info) 
   return guard([&] {
     require(model, "model");
     require(info, "info");
-    const mllm::Model& m = *model->model;
+    const mllm::Model& m = model->bundle->model();
     *info = {.batch_size = m.manifest().batch_size,
              .max_seq_len = m.manifest().max_seq_len,
              .prefill_chunk = m.manifest().prefill_chunk,
@@ -54,6 +48,6 @@ mllm_status mllm_model_get_info(const mllm_model* model, mllm_model_info* info) 
 }
 
 const char* mllm_model_manifest(const mllm_model* model) {
-  return model ? model->model->manifest().text.c_str() : "";
+  return model ? model->bundle->model().manifest().text.c_str() : "";
 }
 }

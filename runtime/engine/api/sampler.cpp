@@ -6,6 +6,26 @@
 
 #include "api/errors.h"
 #include "api/handles.h"
+#include "api/sampling.h"
+
+namespace mllm::api {
+
+SamplingParams read_sampling_params(const mllm_sampling_params* params) {
+  if (params->struct_size != sizeof(mllm_sampling_params)) {
+    fail_argument("params->struct_size must be " + std::to_string(sizeof(mllm_sampling_params)) + ", got " +
+                  std::to_string(params->struct_size) + ": call mllm_sampling_params_init first");
+  }
+  return {params->temperature,
+          params->top_k,
+          params->top_p,
+          params->min_p,
+          params->repetition_penalty,
+          params->presence_penalty,
+          params->frequency_penalty,
+          params->seed};
+}
+
+}  // namespace mllm::api
 
 extern "C" {
 
@@ -23,20 +43,7 @@ mllm_status mllm_sampler_create(const mllm_sampling_params* params, int32_t voca
     mllm::api::require(params, "params");
     mllm::api::require(sampler, "sampler");
     *sampler = nullptr;
-    if (params->struct_size != sizeof(mllm_sampling_params)) {
-      mllm::fail_argument("params->struct_size must be " + std::to_string(sizeof(mllm_sampling_params)) +
-                          ", got " + std::to_string(params->struct_size) +
-                          ": call mllm_sampling_params_init first");
-    }
-    const mllm::SamplingParams p{params->temperature,
-                                 params->top_k,
-                                 params->top_p,
-                                 params->min_p,
-                                 params->repetition_penalty,
-                                 params->presence_penalty,
-                                 params->frequency_penalty,
-                                 params->seed};
-    *sampler = new mllm_sampler(p, vocab_size);
+    *sampler = new mllm_sampler(mllm::api::read_sampling_params(params), vocab_size);
   });
 }
 

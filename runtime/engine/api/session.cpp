@@ -1,4 +1,5 @@
 // The C interface of sessions.
+#include <memory>
 #include <vector>
 
 #include "api/errors.h"
@@ -6,6 +7,7 @@
 
 using mllm::api::guard;
 using mllm::api::require;
+using mllm::api::Usage;
 
 extern "C" {
 
@@ -14,12 +16,19 @@ mllm_status mllm_session_create(mllm_model* model, mllm_session** session) {
     require(model, "model");
     require(session, "session");
     *session = nullptr;
-    *session = new mllm_session{mllm::Session(*model->model)};
+    *session = new mllm_session{std::make_shared<mllm::api::SessionState>(model->bundle)};
   });
 }
 
 void mllm_session_close(mllm_session* session) {
+  if (!session) return;
+  const auto state = session->state;
+  state->usage.close();
   delete session;
+}
+
+void mllm_session_cancel(mllm_session* session) {
+  if (session) session->state->usage.cancel();
 }
 
 mllm_status mllm_session_feed(mllm_session* session, const mllm_segment* segments, size_t n_segments) {
@@ -32,7 +41,9 @@ mllm_status mllm_session_feed(mllm_session* session, const mllm_segment* segment
       if (segments[i].n_tokens < 1) mllm::fail_argument("segment.n_tokens must be at least 1");
       feeds.push_back({segments[i].slot, {segments[i].tokens, static_cast<size_t>(segments[i].n_tokens)}});
     }
-    session->session.feed(feeds);
+    const auto state = session->state;
+    const Usage::Call call(state->usage);
+    state->session.feed(feeds);
   });
 }
 
@@ -40,14 +51,18 @@ mllm_status mllm_session_position(const mllm_session* session, int32_t slot, int
   return guard([&] {
     require(session, "session");
     require(position, "position");
-    *position = session->session.position(slot);
+    const auto state = session->state;
+    const Usage::Call call(state->usage);
+    *position = state->session.position(slot);
   });
 }
 
 mllm_status mllm_session_rewind(mllm_session* session, int32_t slot, int32_t position) {
   return guard([&] {
     require(session, "session");
-    session->session.rewind(slot, position);
+    const auto state = session->state;
+    const Usage::Call call(state->usage);
+    state->session.rewind(slot, position);
   });
 }
 
@@ -56,9 +71,11 @@ mllm_status mllm_session_save(mllm_session* session, int32_t slot, const void** 
     require(session, "session");
     require(data, "data");
     require(size, "size");
-    session->saved = session->session.save(slot);
-    *data = session->saved.data();
-    *size = session->saved.size();
+    const auto state = session->state;
+    const Usage::Call call(state->usage);
+    state->saved = state->session.save(slot);
+    *data = state->saved.data();
+    *size = state->saved.size();
   });
 }
 
@@ -66,14 +83,18 @@ mllm_status mllm_session_restore(mllm_session* session, int32_t slot, const void
   return guard([&] {
     require(session, "session");
     require(data, "data");
-    session->session.restore(slot, {static_cast<const uint8_t*>(data), size});
+    const auto state = session->state;
+    const Usage::Call call(state->usage);
+    state->session.restore(slot, {static_cast<const uint8_t*>(data), size});
   });
 }
 
 mllm_status mllm_session_set_profiling(mllm_session* session, int32_t on) {
   return guard([&] {
     require(session, "session");
-    session->session.set_profiling(on != 0);
+    const auto state = session->state;
+    const Usage::Call call(state->usage);
+    state->session.set_profiling(on != 0);
   });
 }
 
@@ -81,7 +102,9 @@ mllm_status mllm_session_profile(mllm_session* session, const char** json) {
   return guard([&] {
     require(session, "session");
     require(json, "json");
-    *json = session->session.profile_json().c_str();
+    const auto state = session->state;
+    const Usage::Call call(state->usage);
+    *json = state->session.profile_json().c_str();
   });
 }
 
@@ -89,7 +112,9 @@ mllm_status mllm_session_logits(const mllm_session* session, int32_t slot, const
   return guard([&] {
     require(session, "session");
     require(logits, "logits");
-    *logits = session->session.logits(slot).data();
+    const auto state = session->state;
+    const Usage::Call call(state->usage);
+    *logits = state->session.logits(slot).data();
   });
 }
 }

@@ -1,10 +1,10 @@
 // The C interface of chat templates.
 #include "text/template.h"
 
-#include <ctime>
 #include <memory>
 
 #include "api/errors.h"
+#include "text/local_time.h"
 
 using mllm::api::guard;
 using mllm::api::require;
@@ -13,23 +13,6 @@ struct mllm_template {
   mllm::ChatTemplate parsed;
   std::string text;
 };
-
-namespace {
-
-// Seconds since 1970 as the clock on the wall counts them.
-int64_t local_time_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-#if defined(_WIN32)
-  localtime_s(&local, &now);
-  return static_cast<int64_t>(_mkgmtime(&local));
-#else
-  localtime_r(&now, &local);
-  return static_cast<int64_t>(now) + local.tm_gmtoff;
-#endif
-}
-
-}  // namespace
 
 extern "C" {
 
@@ -58,7 +41,7 @@ mllm_status mllm_template_render(mllm_template* chat_template, const char* varia
     }
     const mllm::Json json = mllm::Json::parse(variables, "chat template variables");
     chat_template->text =
-        chat_template->parsed.render(json, options ? options->local_time : local_time_now());
+        chat_template->parsed.render(json, options ? options->local_time : mllm::text::local_time_now());
     *text = chat_template->text.c_str();
     *size = chat_template->text.size();
   });

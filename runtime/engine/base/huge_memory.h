@@ -6,11 +6,14 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/memory.h"
+
 namespace mllm {
 
 // Zeroed memory, in huge pages where the system grants them (fewer address translations: decode measured 10 %
 // faster); the system provides a page when it is first written. Aligned to 2 MiB. Throws OUT_OF_MEMORY.
-std::shared_ptr<uint8_t> allocate_huge(size_t bytes);
+// kind: what the program's allocator is told, which then provides it instead of the system.
+std::shared_ptr<uint8_t> allocate_huge(size_t bytes, Memory kind = Memory::Other);
 
 }  // namespace mllm
 

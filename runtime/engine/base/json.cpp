@@ -360,14 +360,71 @@ std::string json_quoted(const std::string& text) {
       out += '\\';
       out += c;
     } else if (static_cast<unsigned char>(c) < 0x20) {
+      constexpr std::string_view kShort = "\b\t\n\f\r", kLetters = "btnfr";
+      const size_t at = kShort.find(c);
       char buffer[8];
       std::snprintf(buffer, sizeof buffer, "\\u%04x", c);
-      out += buffer;
+      out += at == kShort.npos ? std::string(buffer) : std::string{'\\', kLetters[at]};
     } else {
       out += c;
     }
   }
   out += '"';
+  return out;
+}
+
+namespace {
+
+struct JsonWriter {
+  std::string& out;
+  int indent;  // of one level; below 0: everything on one line
+  int level = 0;
+
+  void line() {
+    if (indent < 0) return;
+    out += '\n';
+    out.append(static_cast<size_t>(indent * level), ' ');
+  }
+  template <class Items, class F>
+  void items(char open, char close, const Items& list, const F& write) {
+    out += open;
+    ++level;
+    bool is_first = true;
+    for (const auto& item : list) {
+      if (!is_first) out += indent < 0 ? ", " : ",";
+      is_first = false;
+      line();
+      write(item);
+    }
+    --level;
+    if (!is_first) line();
+    out += close;
+  }
+  void operator()(std::monostate) { out += "null"; }
+  void operator()(bool value) { out += value ? "true" : "false"; }
+  void operator()(int64_t value) { out += std::to_string(value); }
+  void operator()(double value) {
+    char buffer[32];
+    out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr);
+  }
+  void operator()(const std::string& value) { out += json_quoted(value); }
+  void operator()(const Json::Array& value) {
+    items('[', ']', value, [&](const Json& one) { one.visit(*this); });
+  }
+  void operator()(const Json::Object& value) {
+    items('{', '}', value, [&](const auto& member) {
+      out += json_quoted(member.first) + ": ";
+      member.second.visit(*this);
+    });
+  }
+};
+
+}  // namespace
+
+std::string json_text(const Json& value, int indent) {
+  std::string out;
+  JsonWriter writer{out, indent};
+  value.visit(writer);
   return out;
 }
 

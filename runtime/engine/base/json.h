@@ -110,6 +110,9 @@ class JsonReader {
 // A string as JSON writes it, quotation marks included.
 std::string json_quoted(const std::string& text);
 
+// A value as Python's json.dumps writes it with ensure_ascii=False; indent below 0: on one line.
+std::string json_text(const Json& value, int indent = -1);
+
 }  // namespace mllm
 
 #endif  // MINDIR_LLM_BASE_JSON_H_

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "base/error.h"
 
@@ -105,10 +106,15 @@ size_t physical_memory() {
 
 }  // namespace
 
-Tensor allocate(DType dtype, const Dims& dims) {
+Tensor allocate(DType dtype, const Dims& dims, Memory kind) {
   static const size_t limit = physical_memory();
   Tensor t{dtype, dims, nullptr, nullptr};
   const size_t size = (t.bytes() + 63) / 64 * 64;
+  if (auto block = size <= limit ? allocate_hooked(kind, size, 64) : nullptr) {
+    t.data = block.get();
+    t.owner = std::move(block);
+    return t;
+  }
   void* data = size <= limit ? std::aligned_alloc(64, size ? size : 64) : nullptr;
   if (!data)
     throw Error(MLLM_ERROR_OUT_OF_MEMORY,

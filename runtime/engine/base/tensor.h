@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "base/memory.h"
+
 namespace mllm {
 
 // Same numbers as mllm_dtype of the C interface (checked in api/).
@@ -61,8 +63,9 @@ struct Tensor {
   }
 };
 
-// A zeroed tensor on 64-byte-aligned memory; throws OUT_OF_MEMORY.
-Tensor allocate(DType dtype, const Dims& dims);
+// A zeroed tensor on 64-byte-aligned memory; throws OUT_OF_MEMORY. kind: what the program's allocator is
+// told.
+Tensor allocate(DType dtype, const Dims& dims, Memory kind = Memory::Other);
 
 }  // namespace mllm
 

@@ -133,8 +133,8 @@ Plan::Plan(Graph graph, ThreadPool& pool, bool exact) : graph_(std::move(graph))
   std::vector<Block> list;
   for (const auto& [v, block] : blocks) list.push_back(block);
   arena_bytes_ = place(list);
-  arena_ = allocate(DType::UInt8, {static_cast<int64_t>(arena_bytes_)});
-  scratch_ = allocate(DType::UInt8, {static_cast<int64_t>(scratch)});
+  arena_ = allocate(DType::UInt8, {static_cast<int64_t>(arena_bytes_)}, Memory::Activations);
+  scratch_ = allocate(DType::UInt8, {static_cast<int64_t>(scratch)}, Memory::Activations);
   for (const Block& b : list) {
     tensors_[static_cast<size_t>(b.root)].data = arena_.as<uint8_t>() + b.offset;
   }
@@ -195,6 +195,8 @@ std::vector<Tensor> Plan::run(std::span<const Tensor> inputs, std::span<const Se
   for (const Segment& s : segments) context.rows += s.n;
   for (size_t i = 0; i < graph_.nodes.size(); ++i) {
     const Node& node = graph_.nodes[i];
+    if (cancelled_ && cancelled_->load(std::memory_order_relaxed))
+      throw Error(MLLM_ERROR_CANCELLED, "cancelled");
     if (views_[i]) continue;
     if (profile_.empty()) {
       operators_[i]->run(OpArgs(graph_, node), context);

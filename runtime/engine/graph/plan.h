@@ -2,6 +2,7 @@
 #ifndef MINDIR_LLM_GRAPH_PLAN_H_
 #define MINDIR_LLM_GRAPH_PLAN_H_
 
+#include <atomic>
 #include <span>
 #include <utility>
 #include <vector>
@@ -32,6 +33,10 @@ class Plan {
   // For graphs made of fused operators only: compute just the rows of `segments`.
   std::vector<Tensor> run(std::span<const Tensor> inputs, std::span<const Segment> segments);
 
+  // A run that finds the flag set throws CANCELLED between two nodes. null: none is looked at. It must
+  // outlive the plan.
+  void set_cancel_flag(const std::atomic<bool>* flag) { cancelled_ = flag; }
+
   // Time spent in each node since profiling was switched on, by node.
   struct NodeTime {
     int64_t calls = 0;
@@ -52,6 +57,7 @@ class Plan {
   std::vector<std::pair<ValueId, ValueId>> shared_;  // (value, value whose memory it shares)
   std::vector<size_t> overwritten_inputs_;
   Tensor scratch_;
+  const std::atomic<bool>* cancelled_ = nullptr;
   std::vector<NodeTime> profile_;  // empty while profiling is off
 };
 

@@ -4,10 +4,16 @@
  * Conventions
  * - Functions that can fail return mllm_status; on failure mllm_last_error() gives one line for the calling
  * thread.
- * - Handles are opaque. A handle may be used by one thread at a time; different sessions of one model may be
- * used by different threads at the same time. A model must outlive its sessions.
+ * - Handles are opaque. A handle may be used by one thread at a time; different sessions and generators of
+ * one model may be used by different threads at the same time. Where a session, generator or chat is in use
+ * already, a second call is MLLM_ERROR_BUSY.
  * - Pointers handed out stay valid until the next call on the same handle, or until it is closed.
- * - Close functions accept NULL.
+ * - Close functions accept NULL. A model may be closed before its sessions and generators: its memory goes
+ * with the last of them. Closing a session, generator or chat while another thread is inside a call on it
+ * ends that call, which returns MLLM_ERROR_CANCELLED, and waits for it.
+ * - Structures that begin with struct_size are filled with zeros but for that field: zero is the default
+ * (only mllm_sampling_params has an init function instead). A library that is newer than the program knows by
+ * the size which fields there are.
  */
 #ifndef MINDIR_LLM_H_
 #define MINDIR_LLM_H_
@@ -35,7 +41,9 @@ typedef enum mllm_status {
   MLLM_ERROR_UNSUPPORTED = 4,      /* a valid graph that uses a primitive or form that the engine lacks */
   MLLM_ERROR_OUT_OF_MEMORY = 5,
   MLLM_ERROR_CAPACITY = 6, /* the KV cache is full: prompt plus generated tokens exceed max_seq_len */
-  MLLM_ERROR_INTERNAL = 7  /* a bug in the engine */
+  MLLM_ERROR_INTERNAL = 7, /* a bug in the engine */
+  MLLM_ERROR_BUSY = 8, /* the handle is in use: by another thread, or by the call this one was made from */
+  MLLM_ERROR_CANCELLED = 9 /* the call was cancelled, or its handle closed, from another thread */
 } mllm_status;
 
 typedef enum mllm_dtype {
@@ -58,6 +66,41 @@ typedef enum mllm_dtype {
 MLLM_API uint32_t mllm_abi_version(void);   /* MLLM_ABI_VERSION the library was built with */
 MLLM_API const char* mllm_version(void);    /* "0.1.0" */
 MLLM_API const char* mllm_last_error(void); /* "" when the calling thread has seen no error */
+
+/* ---- What the embedding program provides
+ * --------------------------------------------------------------------------- */
+
+typedef enum mllm_log_level {
+  MLLM_LOG_INFO = 0,   /* what was opened, and how it runs */
+  MLLM_LOG_WARNING = 1 /* it works, but not as it could */
+} mllm_log_level;
+
+/* One line without its end. May be called by any thread that is inside the library. */
+typedef void (*mllm_log_callback)(void* user, mllm_log_level level, const char* message);
+/* Where messages go; NULL, as in the beginning: nowhere. The library itself never prints. */
+MLLM_API void mllm_set_log(mllm_log_callback callback, void* user);
+
+typedef enum mllm_memory_kind {
+  MLLM_MEMORY_WEIGHTS = 0,    /* packed weights, for as long as the model is open */
+  MLLM_MEMORY_CACHE = 1,      /* the KV caches of a session or generator */
+  MLLM_MEMORY_ACTIVATIONS = 2 /* intermediate values of a session, generator or graph */
+} mllm_memory_kind;
+
+/* bytes at a multiple of alignment, a power of two; NULL: there is no more. */
+typedef void* (*mllm_allocate_callback)(void* user, mllm_memory_kind kind, size_t bytes, size_t alignment);
+typedef void (*mllm_release_callback)(void* user, mllm_memory_kind kind, void* memory, size_t bytes);
+
+typedef struct mllm_allocator {
+  uint32_t struct_size; /* sizeof(mllm_allocator) */
+  mllm_allocate_callback allocate;
+  mllm_release_callback release;
+  void* user;
+} mllm_allocator;
+
+/* Where the large blocks come from that are opened after this call; NULL: from the system again, in huge
+ * pages where it grants them. Blocks go back to the allocator that they came from. Small objects use malloc.
+ */
+MLLM_API mllm_status mllm_set_allocator(const mllm_allocator* allocator);
 
 /* ---- Graph: any MindIR of supported primitives
  * ------------------------------------------------------------- */
@@ -141,6 +184,10 @@ MLLM_API void mllm_session_close(mllm_session* session);
  * longer than the prefill chunk run in chunks. On error no slot's position moves. */
 MLLM_API mllm_status mllm_session_feed(mllm_session* session, const mllm_segment* segments,
                                        size_t n_segments);
+/* End the feed that another thread is inside of, within a layer's time: it returns MLLM_ERROR_CANCELLED and
+ * no position moves. Does nothing where there is none. May be called by any thread, and by a signal handler.
+ */
+MLLM_API void mllm_session_cancel(mllm_session* session);
 MLLM_API mllm_status mllm_session_position(const mllm_session* session, int32_t slot, int32_t* position);
 /* Forget every token of the slot from `position` on (0 empties it); its logits become unavailable. */
 MLLM_API mllm_status mllm_session_rewind(mllm_session* session, int32_t slot, int32_t position);
@@ -344,6 +391,135 @@ MLLM_API mllm_status mllm_matcher_progress(const mllm_matcher* matcher, int32_t*
 MLLM_API mllm_status mllm_sampler_sample_matching(mllm_sampler* sampler, mllm_matcher* matcher,
                                                   const float* logits, const int32_t* banned, size_t n_banned,
                                                   int32_t* token, float* logprob);
+
+/* ---- Generator: a prompt in, text out
+ * --------------------------------------------------------------------------- */
+
+/* A session with what a generation needs around it: tokenizer, sampler, stop conditions. What a prompt has in
+ * common with an earlier one of the same generator is still in its KV cache and is not computed again. */
+typedef struct mllm_generator mllm_generator;
+
+typedef struct mllm_logit_bias {
+  int32_t token;
+  float bias; /* added to its logit */
+} mllm_logit_bias;
+
+/* What one token added. */
+typedef struct mllm_piece {
+  const char* text; /* UTF-8, whole characters, a NUL behind it; often "": characters of several tokens, and
+                       what may be the beginning of a stop string, are held back */
+  size_t text_bytes;
+  int32_t token;
+  float logprob;       /* log softmax(logits)[token] */
+  const float* logits; /* raw, [vocab_size]: what the token was chosen from */
+} mllm_piece;
+
+/* Non-zero ends the generation. It may call mllm_generator_cancel and close functions; other calls on the
+ * same generator are MLLM_ERROR_BUSY. */
+typedef int32_t (*mllm_piece_callback)(void* user, const mllm_piece* piece);
+
+typedef struct mllm_generate_options {
+  uint32_t struct_size;                 /* sizeof(mllm_generate_options) */
+  int32_t max_tokens;                   /* 0: until the context is full */
+  int32_t min_tokens;                   /* do not stop before */
+  int32_t ignore_eos;                   /* non-zero: do not end at the model's own end tokens */
+  int32_t random_seed;                  /* non-zero: a seed from the system instead of sampling->seed */
+  int32_t no_reuse;                     /* non-zero: compute the prompt from its beginning */
+  const mllm_sampling_params* sampling; /* NULL: as mllm_sampling_params_init fills it */
+  const char* const* stop;              /* end before one of these texts; they may span tokens */
+  size_t n_stop;
+  const int32_t* stop_tokens; /* end at one of these ids */
+  size_t n_stop_tokens;
+  const char* const* bad_words; /* never write these texts */
+  size_t n_bad_words;
+  const mllm_logit_bias* logit_bias;
+  size_t n_logit_bias;
+  const mllm_grammar*
+      grammar; /* the text must follow it, and ends where nothing may follow; NULL: it is free */
+  mllm_piece_callback on_piece; /* called after each token; NULL: the text comes at the end only */
+  void* user;
+} mllm_generate_options;
+
+typedef enum mllm_finish_reason {
+  MLLM_FINISH_STOP = 1,     /* an end token, a stop token or a stop string */
+  MLLM_FINISH_LENGTH = 2,   /* max_tokens, or the context is full */
+  MLLM_FINISH_CANCELLED = 3 /* by mllm_generator_cancel or the callback: there may be no text yet */
+} mllm_finish_reason;
+
+typedef struct mllm_generation {
+  uint32_t struct_size; /* sizeof(mllm_generation) */
+  mllm_finish_reason finish_reason;
+  int32_t stop_token; /* the one of stop_tokens that ended it; -1: none of them */
+  int32_t stop_index; /* the one of stop that ended it; -1: none */
+  int32_t is_full;    /* non-zero: ended for want of room in the context */
+  int32_t prompt_tokens;
+  int32_t cached_tokens;    /* of the prompt, found in the KV cache */
+  int32_t dropped_messages; /* of a chat: the oldest ones, which the model no longer sees */
+  const char* text;         /* without special tokens, the stop string and what follows it; a NUL behind it */
+  size_t text_bytes;
+  const int32_t* tokens; /* every generated id, a final stop token included */
+  size_t n_tokens;
+  double prompt_seconds; /* until the logits of the first token */
+  double decode_seconds; /* for all tokens after the first */
+} mllm_generation;
+
+MLLM_API mllm_status mllm_generator_create(mllm_model* model, mllm_generator** generator);
+MLLM_API void mllm_generator_close(mllm_generator* generator);
+/* Continue a prompt. options may be NULL. generation, when not NULL, points into the generator, until its
+ * next call. Text is encoded with the begin token where the model wants it; the spelling of a special token
+ * means that token. MLLM_ERROR_CAPACITY where the prompt leaves no room in the context. */
+MLLM_API mllm_status mllm_generate_text(mllm_generator* generator, const char* prompt, size_t prompt_bytes,
+                                        const mllm_generate_options* options, mllm_generation* generation);
+/* Also for bundles without a tokenizer, which then write no text. */
+MLLM_API mllm_status mllm_generate_tokens(mllm_generator* generator, const int32_t* prompt, size_t n_prompt,
+                                          const mllm_generate_options* options, mllm_generation* generation);
+/* End the generation that another thread is inside of, within a layer's time; it returns MLLM_OK with
+ * MLLM_FINISH_CANCELLED, and what it computed stays of use. Does nothing where there is none. May be called
+ * by any thread, and by a signal handler. */
+MLLM_API void mllm_generator_cancel(mllm_generator* generator);
+
+/* ---- Chat: a conversation through the model's chat template
+ * ------------------------------------------------------------------- */
+
+/* Messages so far, and the next answer. Earlier turns are still in the generator's KV cache. Chats of one
+ * generator take turns; each may be closed before or after it. */
+typedef struct mllm_chat mllm_chat;
+
+typedef enum mllm_context_full {
+  MLLM_CONTEXT_STOP = 0, /* a conversation that no longer fits is MLLM_ERROR_CAPACITY */
+  MLLM_CONTEXT_DROP = 1  /* leave the oldest turns out of what the model sees, until a quarter of the context
+                            (or max_tokens, if that is less) is free for the answer */
+} mllm_context_full;
+
+typedef struct mllm_chat_options {
+  uint32_t struct_size; /* sizeof(mllm_chat_options) */
+  mllm_context_full context_full;
+  const char* system;        /* system message; NULL or "": none */
+  const char* chat_template; /* Jinja; NULL: the bundle's own */
+  const char* variables; /* further variables of the template (tools, enable_thinking, …) as a JSON object */
+  int64_t local_time;    /* what strftime_now writes, in seconds since 1970 on the local clock; 0: now */
+} mllm_chat_options;
+
+/* options may be NULL. MLLM_ERROR_INVALID_ARGUMENT where there is no chat template. */
+MLLM_API mllm_status mllm_chat_create(mllm_generator* generator, const mllm_chat_options* options,
+                                      mllm_chat** chat);
+MLLM_API void mllm_chat_close(mllm_chat* chat);
+/* Add what the user says, and the answer to it. On an error, and where it is cancelled before the first text,
+ * the conversation is as before; cancelled later, it keeps what was said until then. */
+MLLM_API mllm_status mllm_chat_ask(mllm_chat* chat, const char* text, size_t text_bytes,
+                                   const mllm_generate_options* options, mllm_generation* generation);
+/* Add the answer to the messages as they are: after mllm_chat_load, which may have ended with a tool's
+ * result. */
+MLLM_API mllm_status mllm_chat_answer(mllm_chat* chat, const mllm_generate_options* options,
+                                      mllm_generation* generation);
+/* Forget everything but the system message. */
+MLLM_API mllm_status mllm_chat_reset(mllm_chat* chat);
+/* Put another system message in front; NULL or "" takes it away. */
+MLLM_API mllm_status mllm_chat_set_system(mllm_chat* chat, const char* text);
+/* The messages as JSON: [{"role": …, "content": …}, …]. Owned by the chat, valid until its next call. */
+MLLM_API mllm_status mllm_chat_messages(mllm_chat* chat, const char** json, size_t* json_bytes);
+/* Take messages in that form, a system message among them, in place of the present ones. */
+MLLM_API mllm_status mllm_chat_load(mllm_chat* chat, const char* json, size_t json_bytes);
 
 #ifdef __cplusplus
 }

@@ -79,7 +79,8 @@ Session::Session(const Model& model)
   };
   size_t layer_bytes = 0;
   for (size_t i = 0; i < m.caches_per_layer(); ++i) layer_bytes += padded(i);
-  const Tensor block = allocate(DType::UInt8, {m.num_layers, static_cast<int64_t>(layer_bytes)});
+  const Tensor block =
+      allocate(DType::UInt8, {m.num_layers, static_cast<int64_t>(layer_bytes)}, Memory::Cache);
   uint8_t* at = block.as<uint8_t>();
   for (size_t i = 0; i < m.cache_count(); ++i) {
     const TensorType type = m.cache_type(i);
@@ -129,6 +130,11 @@ void Session::restore(int32_t slot, std::span<const uint8_t> saved) {
   Slot& s = slots_[static_cast<size_t>(slot)];
   s.position = restore_slot(bundle_id(model_), caches_, slot, model_.manifest().max_seq_len, saved);
   s.has_logits = false;
+}
+
+void Session::set_cancel_flag(const std::atomic<bool>* flag) {
+  prefill_.plan.set_cancel_flag(flag);
+  decode_.plan.set_cancel_flag(flag);
 }
 
 void Session::set_profiling(bool on) {
@@ -280,7 +286,13 @@ void Session::run_padded(Runner& runner, std::span<const Piece> pieces) {
   }
   if (runner.graph.in_place) {
     SavedRows saved(caches_, is_idle, tokens);
-    const std::vector<Tensor> outputs = runner.plan.run(runner.inputs);
+    std::vector<Tensor> outputs;
+    try {
+      outputs = runner.plan.run(runner.inputs);
+    } catch (...) {  // cancelled
+      saved.restore();
+      throw;
+    }
     saved.restore();
     for (const Piece& piece : pieces) keep_logits(outputs[0], piece.slot, piece.slot);
     return;

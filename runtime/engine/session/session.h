@@ -2,6 +2,7 @@
 #ifndef MINDIR_LLM_SESSION_SESSION_H_
 #define MINDIR_LLM_SESSION_SESSION_H_
 
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -34,6 +35,9 @@ class Session {
   // leaves no logits.
   std::vector<uint8_t> save(int32_t slot) const;
   void restore(int32_t slot, std::span<const uint8_t> saved);
+
+  // A feed that finds the flag set throws CANCELLED within a layer's time. It must outlive the session.
+  void set_cancel_flag(const std::atomic<bool>* flag);
 
   void set_profiling(bool on);        // starts from zero
   const std::string& profile_json();  // valid until the next call

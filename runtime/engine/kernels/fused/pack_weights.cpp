@@ -48,7 +48,7 @@ void pack_weights(std::span<Graph* const> graphs, ThreadPool& pool) {
     }
   }
   // One block for all: few, full huge pages. Blocks are multiples of 64 bytes.
-  const std::shared_ptr<uint8_t> memory = allocate_huge(bytes);
+  const std::shared_ptr<uint8_t> memory = allocate_huge(bytes, Memory::Weights);
   size_t at = 0;
   for (Item& item : items) {
     try {

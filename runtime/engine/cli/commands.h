@@ -1,0 +1,13 @@
+// The commands.
+#ifndef MINDIR_LLM_CLI_COMMANDS_H_
+#define MINDIR_LLM_CLI_COMMANDS_H_
+
+#include "cli/options.h"
+
+namespace mllm::cli {
+
+extern const Command kRun;
+
+}  // namespace mllm::cli
+
+#endif  // MINDIR_LLM_CLI_COMMANDS_H_

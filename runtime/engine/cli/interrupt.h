@@ -1,0 +1,35 @@
+// Ctrl-C.
+#ifndef MINDIR_LLM_CLI_INTERRUPT_H_
+#define MINDIR_LLM_CLI_INTERRUPT_H_
+
+#include "include/mindir_llm.h"
+
+namespace mllm::cli {
+
+// From now on Ctrl-C ends the process with exit code 130, without a word, unless something below says
+// otherwise. Where the process was started to ignore it, it still does.
+void handle_interrupts();
+
+// While one exists, the first Ctrl-C ends the generator's answer and nothing else; a second one ends the
+// process.
+class AnswerGuard {
+ public:
+  explicit AnswerGuard(mllm_generator* generator);
+  ~AnswerGuard();
+  AnswerGuard(const AnswerGuard&) = delete;
+  AnswerGuard& operator=(const AnswerGuard&) = delete;
+};
+
+// While one exists, Ctrl-C interrupts a read from the terminal.
+class LineGuard {
+ public:
+  LineGuard();
+  ~LineGuard();
+  LineGuard(const LineGuard&) = delete;
+  LineGuard& operator=(const LineGuard&) = delete;
+  bool was_interrupted() const;
+};
+
+}  // namespace mllm::cli
+
+#endif  // MINDIR_LLM_CLI_INTERRUPT_H_
