@@ -203,7 +203,7 @@ def entries(text: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("command", ["run"])
+@pytest.mark.parametrize("command", ["run", "chat"])
 def test_help_is_pythons(command: str, executable: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours = run(executable, command, "--help").stdout.decode()
     with pytest.raises(SystemExit):

@@ -312,6 +312,212 @@ TEST(what_does_not_fit_is_refused_or_dropped) {
   }
 }
 
+TEST(generators_of_one_model_run_in_several_threads) {
+  for (const std::string& bundle : bundles()) {
+    Opened opened(bundle, 2);
+    const auto text_of = [&](mllm_generator* generator, uint64_t seed) {
+      const mllm_sampling_params params = sampling(0.9f, seed);
+      auto options = sized<mllm_generate_options>();
+      options.sampling = &params;
+      options.max_tokens = 12;
+      auto generation = sized<mllm_generation>();
+      must(mllm_generate_text(generator, kPrompt, sizeof kPrompt - 1, &options, &generation));
+      return std::string(generation.text, generation.text_bytes);
+    };
+    std::vector<std::string> expected(6), found(6);
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] = text_of(opened.generator, i);
+    std::vector<std::thread> threads;
+    for (size_t t = 0; t < 3; ++t) {
+      threads.emplace_back([&, t] {
+        mllm_generator* own = nullptr;
+        must(mllm_generator_create(opened.model, &own));
+        for (size_t i = 2 * t; i < 2 * t + 2; ++i) found[i] = text_of(own, i);
+        mllm_generator_close(own);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    CHECK(found == expected);
+  }
+}
+
+TEST(cancel_from_another_thread) {
+  for (const std::string& bundle : bundles()) {
+    Opened opened(bundle);
+    auto options = sized<mllm_generate_options>();
+    options.ignore_eos = 1;
+    auto generation = sized<mllm_generation>();
+    mllm_status status = MLLM_OK;
+    std::atomic<bool> has_ended{false};
+    // A cancel that comes between two generations ends none of them.
+    std::thread thread([&] {
+      do {
+        status = mllm_generate_text(opened.generator, kPrompt, sizeof kPrompt - 1, &options, &generation);
+      } while (status == MLLM_OK && generation.finish_reason != MLLM_FINISH_CANCELLED);
+      has_ended = true;
+    });
+    while (!has_ended) mllm_generator_cancel(opened.generator);
+    thread.join();
+    CHECK_EQ(status, MLLM_OK);
+    must(mllm_generate_text(opened.generator, kPrompt, sizeof kPrompt - 1, nullptr, nullptr));
+  }
+}
+
+TEST(cancelled_feeds_move_nothing) {
+  for (const std::string& bundle : bundles()) {
+    Opened opened(bundle);
+    mllm_session* session = nullptr;
+    must(mllm_session_create(opened.model, &session));
+    const std::vector<int32_t> tokens(60, 7);
+    const mllm_segment segment{0, tokens.data(), 60};
+    mllm_status status = MLLM_OK;
+    std::atomic<bool> has_ended{false};
+    std::thread feeds([&] {
+      while (status == MLLM_OK) {
+        must(mllm_session_rewind(session, 0, 0));
+        status = mllm_session_feed(session, &segment, 1);
+      }
+      has_ended = true;
+    });
+    while (!has_ended) mllm_session_cancel(session);
+    feeds.join();
+    CHECK_EQ(status, MLLM_ERROR_CANCELLED);
+    int32_t position = -1;
+    must(mllm_session_position(session, 0, &position));
+    CHECK_EQ(position, 0);
+    must(mllm_session_feed(session, &segment, 1));
+    mllm_session_close(session);
+  }
+}
+
+TEST(closing_ends_a_running_call) {
+  for (const std::string& bundle : bundles()) {
+    mllm_model* model = nullptr;
+    mllm_generator* generator = nullptr;
+    must(mllm_model_open(bundle.c_str(), nullptr, &model));
+    must(mllm_generator_create(model, &generator));
+    mllm_model_close(model);  // its memory goes with the generator
+    // The thread makes one call only: after the close there is no handle to call with.
+    struct Running {
+      std::atomic<bool> begun{false}, may_go_on{false};
+      mllm_status status = MLLM_OK;
+    } running;
+    std::thread thread([&] {
+      auto options = sized<mllm_generate_options>();
+      options.ignore_eos = 1;
+      options.user = &running;
+      options.on_piece = [](void* user, const mllm_piece*) -> int32_t {
+        auto* self = static_cast<Running*>(user);
+        self->begun = true;
+        self->begun.notify_all();
+        self->may_go_on.wait(false);
+        return 0;
+      };
+      auto generation = sized<mllm_generation>();
+      running.status = mllm_generate_text(generator, kPrompt, sizeof kPrompt - 1, &options, &generation);
+    });
+    running.begun.wait(false);
+    CHECK_EQ(mllm_generate_text(generator, kPrompt, sizeof kPrompt - 1, nullptr, nullptr), MLLM_ERROR_BUSY);
+    std::thread closes([&] { mllm_generator_close(generator); });
+    running.may_go_on = true;
+    running.may_go_on.notify_all();
+    closes.join();
+    thread.join();
+    // Ended by the close, or just before it.
+    CHECK(running.status == MLLM_ERROR_CANCELLED || running.status == MLLM_OK);
+  }
+}
+
+TEST(a_callback_may_close_and_may_not_generate) {
+  for (const std::string& bundle : bundles()) {
+    Opened opened(bundle);
+    struct State {
+      mllm_generator* generator;
+      mllm_status inner = MLLM_OK;
+    } state{nullptr};
+    must(mllm_generator_create(opened.model, &state.generator));
+    auto options = sized<mllm_generate_options>();
+    options.user = &state;
+    options.on_piece = [](void* user, const mllm_piece*) -> int32_t {
+      auto* self = static_cast<State*>(user);
+      if (!self->generator) return 0;
+      self->inner = mllm_generate_text(self->generator, kPrompt, sizeof kPrompt - 1, nullptr, nullptr);
+      mllm_generator_close(self->generator);
+      self->generator = nullptr;
+      return 0;
+    };
+    CHECK_EQ(mllm_generate_text(state.generator, kPrompt, sizeof kPrompt - 1, &options, nullptr),
+             MLLM_ERROR_CANCELLED);
+    CHECK_EQ(state.inner, MLLM_ERROR_BUSY);
+  }
+}
+
+struct Account {
+  std::atomic<size_t> held[3] = {}, asked[3] = {};
+};
+
+TEST(large_blocks_come_from_the_programs_allocator) {
+  Account account;
+  auto hooks = sized<mllm_allocator>();
+  hooks.user = &account;
+  hooks.allocate = [](void* user, mllm_memory_kind kind, size_t bytes, size_t alignment) -> void* {
+    static_cast<Account*>(user)->held[kind] += bytes;
+    static_cast<Account*>(user)->asked[kind] += bytes;
+    void* const memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    std::memset(memory, 0xa5, bytes);  // need not be zeroed
+    return memory;
+  };
+  hooks.release = [](void* user, mllm_memory_kind kind, void* memory, size_t bytes) {
+    static_cast<Account*>(user)->held[kind] -= bytes;
+    std::free(memory);
+  };
+  for (const std::string& bundle : bundles()) {
+    const auto text_of = [&] {
+      Opened opened(bundle);
+      mllm_model_info info;
+      must(mllm_model_get_info(opened.model, &info));
+      const mllm_sampling_params params = sampling(0, 0);
+      auto options = sized<mllm_generate_options>();
+      options.sampling = &params;
+      auto generation = sized<mllm_generation>();
+      must(mllm_generate_text(opened.generator, kPrompt, sizeof kPrompt - 1, &options, &generation));
+      return std::pair(std::string(generation.text, generation.text_bytes), info);
+    };
+    const auto [expected, info] = text_of();
+    for (auto& one : account.asked) one = 0;
+    must(mllm_set_allocator(&hooks));
+    const auto [found, unused] = text_of();
+    must(mllm_set_allocator(nullptr));
+    CHECK_EQ(found, expected);
+    CHECK(account.asked[MLLM_MEMORY_WEIGHTS] > 0 && account.asked[MLLM_MEMORY_ACTIVATIONS] > 0);
+    CHECK(account.asked[MLLM_MEMORY_CACHE] >= info.kv_cache_bytes);
+    for (const auto& one : account.held) CHECK_EQ(one.load(), size_t{0});
+    hooks.allocate = [](void*, mllm_memory_kind, size_t, size_t) -> void* { return nullptr; };
+    must(mllm_set_allocator(&hooks));
+    mllm_model* model = nullptr;
+    CHECK_EQ(mllm_model_open(bundle.c_str(), nullptr, &model), MLLM_ERROR_OUT_OF_MEMORY);
+    must(mllm_set_allocator(nullptr));
+    break;  // one bundle tells
+  }
+  hooks.allocate = nullptr;
+  CHECK_EQ(mllm_set_allocator(&hooks), MLLM_ERROR_INVALID_ARGUMENT);
+}
+
+TEST(messages_go_to_the_program) {
+  std::string seen;
+  mllm_set_log(
+      [](void* user, mllm_log_level level, const char* message) {
+        *static_cast<std::string*>(user) += std::to_string(level) + message + "\n";
+      },
+      &seen);
+  for (const std::string& bundle : bundles()) {
+    seen.clear();
+    Opened opened(bundle, 1);
+    CHECK(seen.starts_with("0" + bundle + ": ") && seen.find("1 threads") != seen.npos);
+    CHECK_EQ(std::count(seen.begin(), seen.end(), '\n'), std::ptrdiff_t{1});
+  }
+  mllm_set_log(nullptr, nullptr);
+}
+
 }  // namespace
 }  // namespace mllm
 

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/number_text.h"
 
 namespace mllm {
 namespace {
@@ -403,10 +404,7 @@ struct JsonWriter {
   void operator()(std::monostate) { out += "null"; }
   void operator()(bool value) { out += value ? "true" : "false"; }
   void operator()(int64_t value) { out += std::to_string(value); }
-  void operator()(double value) {
-    char buffer[32];
-    out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, value).ptr);
-  }
+  void operator()(double value) { out += number_text(value); }
   void operator()(const std::string& value) { out += json_quoted(value); }
   void operator()(const Json::Array& value) {
     items('[', ']', value, [&](const Json& one) { one.visit(*this); });

@@ -7,6 +7,9 @@
 namespace mllm::cli {
 
 extern const Command kRun;
+extern const Command kBench;
+extern const Command kChat;
+extern const Command kInspect;
 
 }  // namespace mllm::cli
 

@@ -16,7 +16,7 @@
 namespace mllm::cli {
 namespace {
 
-constexpr const Command* kCommands[] = {&kRun};
+constexpr const Command* kCommands[] = {&kBench, &kChat, &kInspect, &kRun};
 
 std::string list_of_commands() {
   std::string out;

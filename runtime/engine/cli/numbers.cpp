@@ -40,13 +40,6 @@ std::optional<double> parse_number(std::string_view text) {
   return parse<double>(text);
 }
 
-std::string show(double number) {
-  char buffer[40];
-  std::string out(buffer, std::to_chars(buffer, buffer + sizeof buffer, number).ptr);
-  if (out.find_first_not_of("-0123456789") == out.npos) out += ".0";
-  return out;
-}
-
 std::string fixed(double number, int decimals) {
   char buffer[400];
   std::snprintf(buffer, sizeof buffer, "%.*f", decimals, number);

@@ -15,7 +15,6 @@ std::optional<int64_t> parse_integer(std::string_view text);
 bool is_integer(std::string_view text);  // of any size
 std::optional<double> parse_number(std::string_view text);
 
-std::string show(double number);                 // shortest, with a point: "-1.0"
 std::string fixed(double number, int decimals);  // "12.3"
 
 }  // namespace mllm::cli

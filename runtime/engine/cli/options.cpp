@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/number_text.h"
 #include "cli/failure.h"
 #include "cli/numbers.h"
 
@@ -74,7 +75,7 @@ void check_number(const Command& command, const Option& option, std::string_view
   if (option.kind == Kind::Number && !parse_number(number)) fail_kind("number");
   const double value = parse_number(number).value_or(std::numeric_limits<double>::infinity());
   if (is_in_range(option, number, value)) return;
-  const std::string shown = option.kind == Kind::Number ? show(value) : std::string(text);
+  const std::string shown = option.kind == Kind::Number ? number_text(value) : std::string(text);
   throw Failure(std::string(option.shown_name) + " is " + shown + ", expected " + std::string(option.range));
 }
 
@@ -177,7 +178,8 @@ const Option& Arguments::option(std::string_view name) const {
 
 std::optional<std::string> Arguments::text(std::string_view name) const {
   const auto found = given_.find(name);
-  if (found != given_.end()) return found->second.back();
+  if (found != given_.end())
+    return found->second.empty() ? std::nullopt : std::optional(found->second.back());
   const Option& o = option(name);
   return o.fallback.empty() ? std::nullopt : std::optional(std::string(o.fallback));
 }

@@ -6,6 +6,7 @@
 #include "cli/engine_options.h"
 #include "cli/failure.h"
 #include "cli/files.h"
+#include "cli/output.h"
 #include "cli/sampling_options.h"
 #include "cli/statistics.h"
 #include "text/utf8.h"
@@ -45,28 +46,6 @@ std::string prompt_of(const Arguments& arguments) {
   return text;
 }
 
-// What the callback and the command share.
-struct Output {
-  char last = 0;
-  bool has_no_reader = false;
-
-  void write(std::string_view text) {
-    if (text.empty()) return;
-    last = text.back();
-    write_out(text);
-  }
-};
-
-int32_t on_piece(void* user, const mllm_piece* piece) {
-  auto* output = static_cast<Output*>(user);
-  try {
-    output->write({piece->text, piece->text_bytes});
-  } catch (const NoReader&) {  // an exception must not pass the C interface
-    output->has_no_reader = true;
-  }
-  return output->has_no_reader;
-}
-
 int run(const Arguments& arguments) {
   const std::string text = prompt_of(arguments);
   ChosenSampling chosen(arguments);
@@ -78,8 +57,7 @@ int run(const Arguments& arguments) {
 
   Output output;
   if (arguments.has("--echo")) output.write(text);
-  chosen.options.on_piece = on_piece;
-  chosen.options.user = &output;
+  output.attach(chosen.options);
   mllm_generation done{};
   done.struct_size = sizeof done;
   Chat chat;
@@ -91,8 +69,7 @@ int run(const Arguments& arguments) {
   } else {
     check(mllm_generate_text(generator.get(), text.data(), text.size(), &chosen.options, &done));
   }
-  if (output.has_no_reader) throw NoReader{};
-  if (output.last != '\n') write_out("\n");
+  output.end();
   if (!arguments.has("--quiet"))
     write_err(speed_line(done) + "; " + std::to_string(info_of(model).threads) + " threads\n");
   return kDone;

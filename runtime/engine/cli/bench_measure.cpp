@@ -1,0 +1,164 @@
+#include "cli/bench_measure.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <numeric>
+
+#include "cli/child.h"
+#include "cli/engine_options.h"
+#include "cli/failure.h"
+#include "cli/files.h"
+#include "cli/handles.h"
+
+namespace mllm::cli {
+namespace {
+
+// A bundle opened with one session; only its first slot is used.
+class Engine {
+ public:
+  explicit Engine(const Arguments& arguments) : model_(open_model(arguments)), info_(info_of(model_)) {
+    mllm_session* session = nullptr;
+    check(mllm_session_create(model_.get(), &session));
+    session_.reset(session);
+  }
+  const mllm_model_info& info() const { return info_; }
+  mllm_session* session() const { return session_.get(); }
+  const Model& model() const { return model_; }
+
+  // Arbitrary tokens for positions start … start + count - 1.
+  void feed(int32_t start, int32_t count) {
+    ids_.resize(static_cast<size_t>(count));
+    for (int32_t i = 0; i < count; ++i) {
+      ids_[static_cast<size_t>(i)] =
+          static_cast<int32_t>((int64_t{7919} * (start + i) + 13) % info_.vocab_size);
+    }
+    const mllm_segment segment = {0, ids_.data(), count};
+    check(mllm_session_feed(session_.get(), &segment, 1));
+  }
+  double seconds_of_feed(int32_t start, int32_t count) {
+    const auto begin = std::chrono::steady_clock::now();
+    feed(start, count);
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+  void rewind(int32_t position) { check(mllm_session_rewind(session_.get(), 0, position)); }
+
+ private:
+  Model model_;
+  mllm_model_info info_;
+  Session session_;  // closed before the model
+  std::vector<int32_t> ids_;
+};
+
+// Peak resident bytes of this process so far; 0 where the system does not tell.
+double peak_rss() {
+  std::string status;
+  try {
+    status = read_file("/proc/self/status");
+  } catch (const Failure&) {
+    return 0;
+  }
+  const size_t at = status.find("VmHWM:");
+  return at == status.npos ? 0 : 1024 * std::strtod(status.c_str() + at + 6, nullptr);
+}
+
+std::vector<double> memory_step(const Arguments& arguments, const BenchPlan& plan) {
+  const double before = peak_rss();
+  Engine engine(arguments);
+  const double opened = peak_rss();
+  engine.feed(0, plan.memory_prompt);
+  for (int32_t step = 0; step < plan.memory_steps; ++step) engine.feed(plan.memory_prompt + step, 1);
+  return {before, opened, peak_rss()};
+}
+
+std::vector<double> load_step(const Arguments& arguments) {
+  const auto begin = std::chrono::steady_clock::now();
+  const Engine engine(arguments);
+  return {std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()};
+}
+
+// Rounds outermost, so that drift hits all alike.
+void speed_step(Engine& engine, const BenchPlan& plan, BenchTimes& times) {
+  const int32_t warm_up = std::min(32, engine.info().max_seq_len - 4);
+  engine.feed(0, warm_up);
+  for (int32_t step = 0; step < 4; ++step) engine.feed(warm_up + step, 1);
+  std::vector<size_t> by_depth(plan.contexts.size());
+  std::iota(by_depth.begin(), by_depth.end(), size_t{0});
+  std::ranges::sort(by_depth, {}, [&](size_t i) { return plan.contexts[i]; });
+  times.prefill.resize(plan.prefill.size());
+  times.decode.resize(plan.contexts.size());
+  for (int32_t round = 0; round < plan.repeat; ++round) {
+    mllm_machine_speed machine;
+    check(mllm_measure_machine(engine.info().threads, &machine));
+    times.read_bandwidth.push_back(machine.read_bandwidth);
+    times.int8_macs.push_back(machine.int8_macs);
+    times.matrix_macs.push_back(machine.matrix_macs);
+    for (size_t i = 0; i < plan.prefill.size(); ++i) {
+      engine.rewind(0);
+      times.prefill[i].push_back(engine.seconds_of_feed(0, plan.prefill[i]));
+    }
+    engine.rewind(0);
+    times.first_token.push_back(engine.seconds_of_feed(0, 1));
+    int32_t position = 1;
+    for (const size_t i : by_depth) {
+      if (plan.contexts[i] > position) engine.feed(position, plan.contexts[i] - position);
+      position = plan.contexts[i];
+      std::vector<double>& steps = times.decode[i].emplace_back();
+      for (int32_t step = 0; step < plan.decode_steps; ++step)
+        steps.push_back(engine.seconds_of_feed(position + step, 1));
+      engine.rewind(position);
+    }
+  }
+}
+
+}  // namespace
+
+BenchFacts facts_of(const Arguments& arguments) {
+  BenchFacts facts;
+  facts.path = arguments.positional();
+  facts.exact = arguments.has("--exact");
+  const std::string manifest = [&] {
+    // In a process of its own the pool's threads would have to be gone before the next fork: they are, once
+    // it is closed.
+    const Model model = open_model(arguments);
+    facts.info = info_of(model);
+    return std::string(mllm_model_manifest(model.get()));
+  }();
+  facts.manifest = Json::parse(manifest, facts.path + "/manifest.json");
+  mllm_graph* raw = nullptr;
+  const std::string decode = facts.path + "/" + facts.manifest.at("graphs").at("decode").string();
+  check(mllm_graph_open(decode.c_str(), 1, &raw));
+  const Graph graph(raw);
+  const char* json = nullptr;
+  check(mllm_graph_describe(raw, &json));
+  facts.parameters = Json::parse(json, decode).at("parameters");
+  return facts;
+}
+
+BenchTimes measure(const Arguments& arguments, const BenchPlan& plan) {
+  BenchTimes times;
+  const std::vector<double> memory = in_child([&] { return memory_step(arguments, plan); });
+  times.memory_before = memory.at(0);
+  times.memory_opened = memory.at(1);
+  times.memory_peak = memory.at(2);
+  // The steps before have read every file, so the page cache is as warm as it gets.
+  for (int32_t i = 0; i < plan.repeat; ++i)
+    times.load.push_back(in_child([&] { return load_step(arguments); }).at(0));
+  Engine engine(arguments);
+  speed_step(engine, plan, times);
+  return times;
+}
+
+std::string profile(const Arguments& arguments, const BenchPlan& plan) {
+  Engine engine(arguments);
+  engine.feed(0, plan.memory_prompt);
+  engine.rewind(0);
+  check(mllm_session_set_profiling(engine.session(), 1));
+  engine.feed(0, plan.memory_prompt);
+  for (int32_t step = 0; step < plan.memory_steps; ++step) engine.feed(plan.memory_prompt + step, 1);
+  const char* json = nullptr;
+  check(mllm_session_profile(engine.session(), &json));
+  return json;
+}
+
+}  // namespace mllm::cli
