@@ -12,20 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "runtime" / "engine" / "examples"
-DEMO = ROOT / "tools" / "demo_model" / "checkpoint"
 TEMPLATE = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mindir_llm.export import ExportOptions, export_bundle
-
-    os.environ.setdefault("GLOG_v", "3")
-    path = tmp_path_factory.mktemp("bundle") / "bundle"
-    export_bundle(DEMO, path, ExportOptions(dtype="float32", max_seq_len=128, prefill_chunk=16))
-    return path
 
 
 def compile_with_cmake(prefix: Path, build: Path) -> None:
