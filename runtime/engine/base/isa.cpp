@@ -125,8 +125,9 @@ bool isa_supported(Isa isa) {
     case Isa::Avx512Vnni:
       return vnni;
     case Isa::Amx:
+      // Tiles, their products of bytes and of bfloat16, and conversion to that in vectors.
       return vnni && has_leaf7(Leaf7::Subleaf0Edx, 24) && has_leaf7(Leaf7::Subleaf0Edx, 25) &&
-             request_tiles();
+             has_leaf7(Leaf7::Subleaf0Edx, 22) && has_leaf7(Leaf7::Subleaf1Eax, 5) && request_tiles();
     default:
       return false;
   }

@@ -89,6 +89,7 @@ struct ThreadPool::State {
   const std::function<void(int64_t, int64_t)>* body = nullptr;
   int64_t count = 0;
   int64_t grain = 1;
+  bool together = false;
   std::mutex error_mutex;
   std::exception_ptr error;
 
@@ -118,10 +119,11 @@ struct ThreadPool::State {
   }
 
   void run_pieces(const Pieces& pieces) {
-    for (uint32_t piece = pieces.begin; piece < pieces.end; ++piece) {
+    const uint32_t at_once = together ? pieces.end - pieces.begin : 1;
+    for (uint32_t piece = pieces.begin; piece < pieces.end; piece += at_once) {
       const int64_t begin = int64_t{piece} * grain;
       try {
-        (*body)(begin, std::min(count, begin + grain));
+        (*body)(begin, std::min(count, begin + at_once * grain));
       } catch (...) {
         std::lock_guard lock(error_mutex);
         if (!error) error = std::current_exception();
@@ -196,6 +198,16 @@ int ThreadPool::threads() const {
 
 void ThreadPool::parallel_for(int64_t count, int64_t grain,
                               const std::function<void(int64_t, int64_t)>& body) {
+  run(count, grain, false, body);
+}
+
+void ThreadPool::parallel_ranges(int64_t count, int64_t grain,
+                                 const std::function<void(int64_t, int64_t)>& body) {
+  run(count, grain, true, body);
+}
+
+void ThreadPool::run(int64_t count, int64_t grain, bool together,
+                     const std::function<void(int64_t, int64_t)>& body) {
   if (count <= 0) return;
   // Shares count pieces in 32 bits; a coarser grain keeps any count inside it.
   const int64_t most = std::numeric_limits<uint32_t>::max() / 2;
@@ -203,13 +215,15 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain,
   const int64_t pieces = (count - 1) / grain + 1;
   State& s = *state_;
   if (pieces == 1 || s.workers.empty()) {
-    for (int64_t begin = 0; begin < count; begin += grain) body(begin, std::min(count, begin + grain));
+    const int64_t at_once = together ? count : grain;
+    for (int64_t begin = 0; begin < count; begin += at_once) body(begin, std::min(count, begin + at_once));
     return;
   }
   std::lock_guard lock(s.caller);
   s.body = &body;
   s.count = count;
   s.grain = grain;
+  s.together = together;
   s.unfinished.store(static_cast<uint32_t>(pieces), std::memory_order_relaxed);
   const auto threads = static_cast<int64_t>(s.shares.size());
   for (int64_t i = 0; i < threads; ++i) {

@@ -27,7 +27,13 @@ class ThreadPool {
   // from several threads (several sessions of one model) are serialized.
   void parallel_for(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
 
+  // The same, but with one call for all the neighbouring pieces that a thread takes at once: for bodies to
+  // which every call is an interruption. Pieces then say only where threads may part.
+  void parallel_ranges(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& body);
+
  private:
+  void run(int64_t count, int64_t grain, bool together, const std::function<void(int64_t, int64_t)>& body);
+
   struct State;
   std::unique_ptr<State> state_;
 };

@@ -67,15 +67,16 @@ std::vector<TensorType> infer(const OpArgs& args) {
 
 // Where things lie in the scratch memory of a node: a normalized copy of the rows, then their tiles.
 struct Layout {
-  Layout(int64_t rows, int64_t k, const WeightView& w, bool has_gamma, bool integers)
-      : row_count(rows), is_integer(integers) {
+  // value_bytes: of a quantized activation, or 0 where they are floats.
+  Layout(int64_t rows, int64_t k, const WeightView& w, bool has_gamma, int64_t value_bytes)
+      : row_count(rows) {
     // A matrix unit's tiles have 16 rows of whole 64-byte runs, used or not.
     constexpr int64_t kMostTileRows = 16;
     const int64_t whole = (rows + kMostTileRows - 1) / kMostTileRows * kMostTileRows;
     normalized = 0;
     values = has_gamma ? align(rows * k * 4) : 0;
-    if (integers) {
-      scales = values + align(whole * w.k_padded);
+    if (value_bytes > 0) {
+      scales = values + align(whole * w.k_padded * value_bytes);
       corrections = scales + align(whole * w.spans * 4);
       row_scales = corrections + align(whole * w.groups * 4);
       bytes = row_scales + align(whole * 4);
@@ -84,7 +85,6 @@ struct Layout {
     }
   }
   int64_t row_count;
-  bool is_integer;
   int64_t normalized = 0, values = 0, scales = 0, corrections = 0, row_scales = 0, bytes = 0;
 };
 
@@ -94,9 +94,9 @@ size_t scratch_bytes(const OpArgs& args, int) {
   int64_t most = 0;
   for (size_t i = 0; i < operands.count(); ++i) {
     const PackedMatrix layout(operands.stored(i));
-    // Exact runs of integer weights take floats.
-    for (const bool integers : {false, true}) {
-      most = std::max(most, Layout(x[0], x[1], layout.view(), operands.has_gamma(), integers).bytes);
+    // Exact runs of integer weights take floats, others int8 or bfloat16.
+    for (const int64_t value_bytes : {0, 1, 2}) {
+      most = std::max(most, Layout(x[0], x[1], layout.view(), operands.has_gamma(), value_bytes).bytes);
     }
   }
   return static_cast<size_t>(most);
@@ -153,7 +153,8 @@ struct Run {
   ActivationView prepare(const WeightView& w, const MatmulKernels& kernels, bool integers) const {
     const Node& node = args.node();
     const auto* x = context.in(node, 0).as<const float>();
-    const Layout at(rows, k, w, operands.has_gamma(), integers);
+    const int64_t value_bytes = integers ? kernels.value_bytes : 0;
+    const Layout at(rows, k, w, operands.has_gamma(), value_bytes);
     auto* scratch = static_cast<uint8_t*>(context.scratch);
     const auto arrange_tile = [&](int64_t row0, int64_t count) {
       const float* from = x + row0 * k;
@@ -162,7 +163,7 @@ struct Run {
         normalize(from, count, to);
         from = to;
       }
-      auto* values = scratch + at.values + row0 * (integers ? w.k_padded : k * 4);
+      auto* values = scratch + at.values + row0 * (integers ? w.k_padded * value_bytes : k * 4);
       kernels.arrange({.x = from,
                        .x_stride = k,
                        .rows = count,
@@ -211,7 +212,7 @@ struct Run {
 
   const float* row_scales(const WeightView& w) const {
     if (!operands.has_int8_rows()) return nullptr;
-    const Layout at(rows, k, w, operands.has_gamma(), true);
+    const Layout at(rows, k, w, operands.has_gamma(), 1);
     return reinterpret_cast<const float*>(static_cast<const uint8_t*>(context.scratch) + at.row_scales);
   }
 
@@ -235,15 +236,37 @@ struct Panels {
   bool integers;
   const float* row_scales;  // or null
 
-  // One panel of one matrix times all rows, with scale and bias: in y, by way of `sums` [rows][32].
-  void compute(const Matrix& matrix, int64_t p, float* sums, void* scratch, const float* residual, float* y,
-               int64_t y_stride) const {
-    const PanelProduct product{&matrix.packed->view(), p, &activations, sums, scratch};
+  // Of one panel: whole tiles of rows, or just the one row.
+  int64_t sums_stride() const {
+    return (activations.rows == 1 ? 1 : (activations.rows + 15) / 16 * 16) * kPanelColumns;
+  }
+
+  // `count` panels of one matrix times all rows, sums_stride() apart.
+  void multiply(const Matrix& matrix, int64_t p, int64_t count, float* sums, void* scratch) const {
+    const PanelProduct product{&matrix.packed->view(), p, &activations, sums, scratch, count, sums_stride()};
     if (integers) {
-      kernels.int_panel(product);
+      kernels.int_panels(product);
     } else {
-      kernels.float_panel(product);
+      kernels.float_panels(product);
     }
+  }
+
+  // The sums of `count` panels with scale, bias and residual: y.
+  void finish(const Matrix& matrix, int64_t p, int64_t count, const float* sums, const float* residual,
+              float* y, int64_t y_stride) const {
+    if (activations.rows == 1 && !matrix.bias) {
+      return finish_columns(matrix, p, count * kPanelColumns, sums, residual, y, y_stride);
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t n = i * kPanelColumns;
+      finish_columns(matrix, p + i, kPanelColumns, sums + i * sums_stride(),
+                     residual ? residual + n : nullptr, y + n, y_stride);
+    }
+  }
+
+ private:
+  void finish_columns(const Matrix& matrix, int64_t p, int64_t columns, const float* sums,
+                      const float* residual, float* y, int64_t y_stride) const {
     const int64_t n0 = p * kPanelColumns;
     const float* scale = matrix.packed->column_scale();
     float bias[kPanelColumns];
@@ -252,7 +275,7 @@ struct Panels {
     const bool has_bias = matrix.bias && !has_int_bias;
     kernels.finish({.sums = sums,
                     .rows = activations.rows,
-                    .columns = std::min(kPanelColumns, matrix.packed->columns() - n0),
+                    .columns = std::min(columns, matrix.packed->columns() - n0),
                     .row_scale = row_scales,
                     .scale = scale ? scale + n0 : nullptr,
                     .bias = has_bias ? padded_floats(*matrix.bias, n0, bias) : nullptr,
@@ -270,7 +293,9 @@ void run(const OpArgs& args, const RunContext& context) {
   const LinearOperands& operands = r.operands;
   const WeightView& w = operands.packed(0).view();
   const bool integers = operands.has_int8_rows() || (operands.packed(0).is_integer() && !context.exact);
-  const MatmulKernels& kernels = matmul_kernels(r.rows, integers);
+  const MatmulKernels* bfloat16 =
+      w.format == WeightFormat::Int4 && args.dims(0)[0] >= kFewestBfloat16Rows ? bfloat16_kernels() : nullptr;
+  const MatmulKernels& kernels = integers && bfloat16 ? *bfloat16 : matmul_kernels(r.rows, integers);
   const ActivationView activations = r.prepare(w, kernels, integers);
   const bool swiglu = operands.is_swiglu();
 
@@ -284,37 +309,55 @@ void run(const OpArgs& args, const RunContext& context) {
     bytes += static_cast<int64_t>(m.packed->bytes());
     panel_scratch = std::max(panel_scratch, panel_scratch_bytes(m.packed->view()));
   }
-  const int64_t sums_bytes = (r.rows + 15) / 16 * 16 * kPanelColumns * 4;
-  const int64_t most = r.rows > 8 ? 1 : kPieceBytes;
-  const int64_t grain = std::max<int64_t>(1, most / (bytes / panels));
+  // Every interruption of the stream from memory costs as much as some kilobytes: one row is multiplied with
+  // all panels that a thread takes at once. Many rows: as the kernels like best, as long as each thread gets
+  // a few pieces.
+  constexpr int64_t kMostPanels = 64;
+  const int64_t at_once =
+      r.rows == 1 ? kMostPanels
+                  : std::clamp<int64_t>(panels / (4 * context.pool.threads()), 1, kernels.panels_at_once);
+  const int64_t grain = r.rows <= 8 ? std::max<int64_t>(1, kPieceBytes / (bytes / panels)) : at_once;
   const float* residual = args.is_none(LinearOperands::kResidual)
                               ? nullptr
                               : context.in(node, LinearOperands::kResidual).as<const float>();
   const VectorKernels& vectors = vector_kernels();
-  context.pool.parallel_for(panels, grain, [&](int64_t begin, int64_t end) {
-    uint8_t* memory = thread_scratch(static_cast<size_t>(2 * sums_bytes + panel_scratch));
-    auto* sums = reinterpret_cast<float*>(memory);
-    auto* more = reinterpret_cast<float*>(memory + sums_bytes);
-    void* scratch = memory + 2 * sums_bytes;
-    for (int64_t j = begin; j < end; ++j) {
+  const int64_t sums_each = of.sums_stride();
+  context.pool.parallel_ranges(panels, grain, [&](int64_t begin, int64_t end) {
+    const int64_t room = std::min(at_once, end - begin) * sums_each;
+    uint8_t* memory = thread_scratch(static_cast<size_t>(panel_scratch + (swiglu ? 2 : 1) * room * 4));
+    void* scratch = memory;
+    auto* sums = reinterpret_cast<float*>(memory + panel_scratch);
+    float* more = sums + room;
+    for (int64_t j = begin, count = 0; j < end; j += count) {
       if (swiglu) {
-        const int64_t n = matrices[0].packed->columns();
-        const int64_t n0 = j * kPanelColumns;
-        of.compute(matrices[0], j, sums, scratch, nullptr, sums, kPanelColumns);
-        of.compute(matrices[1], j, more, scratch, nullptr, more, kPanelColumns);
-        float* y = matrices[0].y + n0;
-        for (int64_t row = 0; row < r.rows; ++row) {
-          vectors.swiglu(sums + row * kPanelColumns, more + row * kPanelColumns, y + row * n,
-                         std::min(kPanelColumns, n - n0));
+        count = std::min(at_once, end - j);
+        of.multiply(matrices[0], j, count, sums, scratch);
+        of.multiply(matrices[1], j, count, more, scratch);
+        // The panels of one row stand side by side, like the outputs.
+        const int64_t together = r.rows == 1 ? count : 1;
+        for (int64_t i = 0; i < count; i += together) {
+          float* gate = sums + i * sums_each;
+          float* up = more + i * sums_each;
+          of.finish(matrices[0], j + i, together, gate, nullptr, gate, kPanelColumns);
+          of.finish(matrices[1], j + i, together, up, nullptr, up, kPanelColumns);
+          const int64_t n = matrices[0].packed->columns();
+          const int64_t n0 = (j + i) * kPanelColumns;
+          for (int64_t row = 0; row < r.rows; ++row) {
+            vectors.swiglu(gate + row * kPanelColumns, up + row * kPanelColumns, matrices[0].y + row * n + n0,
+                           std::min(together * kPanelColumns, n - n0));
+          }
         }
         continue;
       }
-      size_t i = 0;
+      size_t m = 0;
       int64_t p = j;
-      while (p >= matrices[i].packed->panels()) p -= matrices[i++].packed->panels();
+      while (p >= matrices[m].packed->panels()) p -= matrices[m++].packed->panels();
+      const Matrix& matrix = matrices[m];
       const int64_t n0 = p * kPanelColumns;
-      of.compute(matrices[i], p, sums, scratch, residual ? residual + n0 : nullptr, matrices[i].y + n0,
-                 matrices[i].packed->columns());
+      count = std::min({at_once, end - j, matrix.packed->panels() - p});
+      of.multiply(matrix, p, count, sums, scratch);
+      of.finish(matrix, p, count, sums, residual ? residual + n0 : nullptr, matrix.y + n0,
+                matrix.packed->columns());
     }
   });
 }

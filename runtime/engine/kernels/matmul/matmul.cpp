@@ -1,5 +1,7 @@
 #include "kernels/matmul/matmul.h"
 
+#include <algorithm>
+
 #include "base/isa.h"
 
 namespace mllm {
@@ -13,11 +15,11 @@ int64_t tile_size(int64_t largest, int64_t left) {
 int64_t panel_scratch_bytes(const WeightView& weights) {
   constexpr int64_t kLine = 64;
   if (weights.format == WeightFormat::Int8 || weights.format == WeightFormat::Int4) {
-    // Unpacked weights, scales and zero points of the integer product, or one dequantized group of the float
-    // product.
+    // Unpacked weights, scales and zero points of the integer product, weights as bfloat16, or one
+    // dequantized group of the float product.
     const int64_t integers = kPanelColumns * (weights.k_padded + weights.groups * 8);
     const int64_t floats = kPanelColumns * kFloatSpan * 4;
-    return (integers > floats ? integers : floats) + kLine;
+    return std::max(integers, floats) + kLine;
   }
   return kLine;
 }
@@ -60,6 +62,18 @@ const MatmulKernels& matmul_kernels(Isa isa, int64_t rows, bool integers) {
 
 const MatmulKernels& matmul_kernels(int64_t rows, bool integers) {
   return matmul_kernels(current_isa(), rows, integers);
+}
+
+const MatmulKernels* bfloat16_kernels(Isa isa) {
+#if defined(__x86_64__)
+  if (isa == Isa::Amx) return &bfloat16_matmul();
+#endif
+  (void)isa;
+  return nullptr;
+}
+
+const MatmulKernels* bfloat16_kernels() {
+  return bfloat16_kernels(current_isa());
 }
 
 }  // namespace mllm

@@ -47,8 +47,8 @@ struct WeightView {
 // Rows of activations as kernels read them, in tiles of tile_size() rows. Within a tile of r rows, elements
 // are interleaved: float32 [k][r]; int8 [k_padded/4][r][4], or [k_padded/64][16][64] for a matrix unit. int8
 // values carry one scale per row and span, [spans][r] per tile, and -128 times their sum per group of the
-// weights, [groups][r]. Without scales of spans the product is one of integers alone. A tile that begins at
-// some row begins at that row times the size of a row.
+// weights, [groups][r]; bfloat16, [k_padded/32][16][32], neither. Without scales of spans the product is one
+// of integers alone. A tile that begins at some row begins at that row times the size of a row.
 struct ActivationView {
   int64_t rows;
   const float* floats;
@@ -76,14 +76,16 @@ struct ActivationTile {
   float zero = 0.0f;
 };
 
-// sums[rows][32], rows rounded up to whole tiles, = activations times the panel's weights, without the scale
-// of a column. Where spans have no scales, sums are int32.
+// sums[panels][rows][32], rows rounded up to whole tiles, = activations times the panels' weights, without
+// the scale of a column. Where spans have no scales, sums are int32.
 struct PanelProduct {
   const WeightView* weights;
-  int64_t panel;
+  int64_t panel;  // the first
   const ActivationView* activations;
   float* sums;
   void* scratch;  // panel_scratch_bytes()
+  int64_t panels = 1;
+  int64_t sums_stride = 0;  // from one panel's sums to the next's
 };
 
 // y[r][c] = sums[r][c] * row_scale[r] * scale[c] + bias[c] + residual[r][c] for c < columns; scale and biases
@@ -108,12 +110,17 @@ struct PanelResult {
 struct MatmulKernels {
   int64_t tile_rows;  // of the largest tile
   void (*arrange)(const ActivationTile&);
-  void (*int_panel)(const PanelProduct&);
-  void (*float_panel)(const PanelProduct&);
+  void (*int_panels)(const PanelProduct&);
+  void (*float_panels)(const PanelProduct&);
   void (*finish)(const PanelResult&);
   // Multiplies int8 in registers, `rounds` times as often as there are accumulators, and returns how many
   // multiply-accumulates that was: what the machine could do if it never waited for memory.
   int64_t (*multiply_peak)(int64_t rounds);
+  // Of an activation in ActivationView::values: 2 where they are bfloat16, without scales.
+  int64_t value_bytes = 1;
+  // Panels that many rows are best multiplied with at once: more than one where the activations would
+  // otherwise come from memory too often.
+  int64_t panels_at_once = 1;
 };
 
 inline constexpr int64_t kBlockColumns = 16;
@@ -138,6 +145,7 @@ const MatmulKernels& avxvnni_matmul();
 const MatmulKernels& avx512_matmul();
 const MatmulKernels& avx512vnni_matmul();
 const MatmulKernels& amx_matmul();
+const MatmulKernels& bfloat16_matmul();  // int4 weights only
 // 64-bit ARM only.
 const MatmulKernels& neon_matmul();
 const MatmulKernels& neondot_matmul();
@@ -147,6 +155,14 @@ const MatmulKernels& neoni8mm_matmul();
 // and weights) or of floats; those of current_isa().
 const MatmulKernels& matmul_kernels(Isa isa, int64_t rows, bool integers);
 const MatmulKernels& matmul_kernels(int64_t rows, bool integers);
+
+// Kernels that round int4 weights, times their scales, and activations to bfloat16, where they are much
+// faster than those of integers; null elsewhere. They are for graphs whose chunks have at least this many
+// rows, and then for every chunk, full or not: rounding must not depend on how many tokens a chunk happens to
+// have.
+inline constexpr int64_t kFewestBfloat16Rows = 32;
+const MatmulKernels* bfloat16_kernels(Isa isa);
+const MatmulKernels* bfloat16_kernels();
 
 }  // namespace mllm
 

@@ -4,232 +4,345 @@
 #include "kernels/matmul/lanes_avx512.h"
 // clang-format off: the parts build on each other in this order
 #include "kernels/matmul/dot_avx512vnni.h"
+#include "kernels/matmul/amx_tiles.h"
 #include "kernels/matmul/matmul_impl.h"
 // clang-format on
 
 namespace mllm {
 namespace {
 
-constexpr int64_t kTileRows = 16;
-constexpr int64_t kTileBytes = 1024;  // 16 rows of 64 bytes
-
-struct alignas(64) TileShapes {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
-// GCC's tile loads do not tell the compiler that they read memory: what they are to read must be there
-// before.
-inline void settle_memory(const void* p) {
-  asm volatile("" : : "r"(p) : "memory");
-}
-
-// Registers 0-3 are sums (rows x columns), 4 and 5 activations (rows x k), 6 and 7 weights (k/4 x columns*4).
-void configure(int64_t step) {
-  TileShapes shapes;
-  for (int i = 0; i < 4; ++i) {
-    shapes.rows[i] = 16;
-    shapes.row_bytes[i] = 64;
-  }
-  for (int i = 4; i < 6; ++i) {
-    shapes.rows[i] = 16;
-    shapes.row_bytes[i] = static_cast<uint16_t>(step);
-  }
-  for (int i = 6; i < 8; ++i) {
-    shapes.rows[i] = static_cast<uint8_t>(step / 4);
-    shapes.row_bytes[i] = 64;
-  }
-  settle_memory(&shapes);
-  _tile_loadconfig(&shapes);
-}
-
-struct AmxTile {
+// Panels of weights and what they are multiplied with.
+struct AmxPanels {
   const WeightView* w;
-  const uint8_t* block[2];       // signed weights of the columns, from k = 0
-  const float* scales;           // of the groups, [groups][32], or null
-  const float* zeros;            // the same
-  const int8_t* x;               // of the rows, from k = 0
-  const float* x_scales;         // [spans][16]; null: sums are integers
-  const int32_t* x_corrections;  // [groups][16]
-  float* sums;                   // [16][32]
-  int64_t tile_bytes;            // from one tile of 16 rows to the next, of x
-  int64_t tile_scales;           // of x_scales
-  int64_t tile_corrections;
-  int64_t span0, span1;
+  const ActivationView* a;
+  IntPanel weights;  // of the first panel: signed, or + 128 where int8 is read as it is stored
+  int64_t first;
+  int64_t count;  // those that are unpacked come one at a time
+  float* sums;    // [count][tiles * 16][32], sums_stride apart
+  int64_t sums_stride;
+  int64_t tiles;  // of 16 rows
+
+  const uint8_t* block(int64_t p, int64_t b) const { return weights.block[b] + 2 * p * w->block_bytes; }
+  const int8_t* values(int64_t tile, int64_t k) const {
+    return a->values + tile * kTileRows * w->k_padded + k / 64 * kTileBytes + k % 64;
+  }
+  const float* x_scales(int64_t tile, int64_t s) const {
+    return a->scales + (tile * w->spans + s) * kTileRows;
+  }
+  const int32_t* corrections(int64_t tile, int64_t g) const {
+    return a->corrections + (tile * w->groups + g) * kTileRows;
+  }
+  float* sums_of(int64_t p, int64_t tile, int64_t b) const {
+    return sums + p * sums_stride + tile * kTileRows * kPanelColumns + b * kBlockColumns;
+  }
 };
 
+// int8 without anything between its groups is multiplied as it is stored; other weights are unpacked.
+inline bool is_multiplied_in_place(const WeightView& w) {
+  return w.format == WeightFormat::Int8 && trailer_bytes(w) == 0;
+}
+
+// Sums begin with the first span, in memory that nobody has cleared: where the others find the row so far,
+// it finds this.
+constexpr struct alignas(64) {
+  float of[kPanelColumns] = {};
+} kZeroRow;
+
+// The share of the zero points, of 16 columns of a group, in the integer sums of a row.
+inline VI zero_share(V zeros, int32_t correction) {
+  return round_to_int(mul(zeros, splat(static_cast<float>(correction / 128))));
+}
+
+// The matrix unit and the vector units work at the same time: while registers 0-3 are filled for one unit of
+// work, the sums of the unit before are stored, each right before its register is cleared, and those of the
+// one before that are added up, a few rows beside each product. (To store a register right after its product
+// is to wait for it: four products take 125 cycles then in place of 92, 64 of them for the products alone.)
 constexpr int kRegisters = 4;
 constexpr int64_t kTileSums = kTileRows * 16;
-// What tile registers 0-3 held, [register][row][column], of one step and of the step before: sums are used
-// one step later, while the matrix unit works on the next.
-struct alignas(64) Products {
-  int32_t of[2][kRegisters * kTileSums];
-  int32_t* at(int64_t step) { return of[step & 1]; }
+
+template <class Unit>
+struct Pipeline {
+  alignas(64) int32_t products[2][kRegisters * kTileSums];  // [register][row][column], of two units
+  int64_t count = 0;
+  Unit in_registers{}, in_memory{};
+
+  int32_t* place_for_registers() { return products[(count + 1) & 1]; }
+  const int32_t* from_memory() const { return products[count & 1]; }
+  void advance(const Unit& now) {
+    in_memory = in_registers;
+    in_registers = now;
+    ++count;
+  }
 };
 
-inline V product_row(const int32_t* products, int64_t reg, int64_t r) {
-  return _mm512_cvtepi32_ps(_mm512_load_si512(products + reg * kTileSums + r * 16));
-}
-
-// Take the share of the zero points of a group and block, 16 columns, from its sums in a register.
-void subtract_zeros(const AmxTile& t, int64_t tile, int64_t g, int64_t b, int32_t* products) {
-  const V zeros = load(t.zeros + g * kPanelColumns + b * kBlockColumns);
-  const int32_t* corrections = t.x_corrections + tile * t.tile_corrections + g * kTileRows;
-  for (int64_t r = 0; r < kTileRows; ++r) {
-    const VI share = round_to_int(mul(zeros, splat(static_cast<float>(corrections[r] / 128))));
-    int32_t* row = products + r * 16;
-    _mm512_store_si512(row, _mm512_add_epi32(_mm512_load_si512(row), share));
-  }
-}
+// Tile registers are named in instructions: hence macros for what else would be functions of a register.
+#define MLLM_STORE_AND_CLEAR(R, TO)            \
+  _tile_stored(R, (TO) + (R) * kTileSums, 64); \
+  _tile_zero(R)
+#define MLLM_MULTIPLY(R, X, W) \
+  if constexpr (Offset) {      \
+    _tile_dpbsud(R, X, W);     \
+  } else {                     \
+    _tile_dpbssd(R, X, W);     \
+  }                            \
+  static_assert(true)
 
 // ---- One group a span: 32 rows by 32 columns at once, so that every tile that is loaded is used twice.
 
-// Add the integer sums of a span, registers [rows' tile][block].
-template <int Tiles, bool Scaled>
-inline void add_square(const AmxTile& t, int64_t s, int32_t* products) {
-  if (t.zeros) {
-    for (int64_t i = 0; i < 2 * Tiles; ++i) subtract_zeros(t, i / 2, s, i % 2, products + i * kTileSums);
+struct Square {
+  int64_t panel = 0;
+  int64_t tile = 0;
+  int64_t tiles = 0;  // two, or one where it is the last; none before the first square
+  int64_t s = 0;
+};
+
+enum class SumKind { Floats, ScaledFloats, Integers };
+
+// Rows that are added beside one product. The loops over them have all that they need in registers.
+constexpr int64_t kSlice = 8;
+
+// Add the integer sums, registers [tile][block], of the slice of a square.
+template <SumKind kind, bool Offset>
+inline void add_square(const AmxPanels& t, const Square& q, const int32_t* products, int64_t slice) {
+  const int64_t tile = slice * kSlice / kTileRows;
+  const int64_t r0 = slice * kSlice % kTileRows;
+  const int32_t* product = products + tile * 2 * kTileSums + r0 * 16;
+  const int32_t* corrections = t.corrections(q.tile + tile, q.s) + r0;
+  const float* x_scales = t.x_scales(q.tile + tile, q.s) + r0;
+  float* to = t.sums_of(q.panel, q.tile + tile, 0) + r0 * kPanelColumns;
+  const float* from = q.s == 0 ? kZeroRow.of : to;
+  const int64_t from_stride = q.s == 0 ? 0 : kPanelColumns;
+  V factor[2] = {}, zeros[2] = {};
+  if (kind == SumKind::ScaledFloats) {
+    factor[0] = load(t.weights.scales + q.s * kPanelColumns);
+    factor[1] = load(t.weights.scales + q.s * kPanelColumns + kBlockColumns);
   }
-  if (!Scaled && t.x_scales == nullptr) {
-    for (int64_t i = 0; i < 2 * Tiles; ++i) {
-      float* sums = t.sums + i / 2 * kTileRows * kPanelColumns + i % 2 * kBlockColumns;
-      for (int64_t r = 0; r < kTileRows; ++r) {
-        add_integers(_mm512_load_si512(products + i * kTileSums + r * 16), sums + r * kPanelColumns);
-      }
-    }
-    return;
+  const bool has_zeros = !Offset && t.weights.zeros;
+  if (has_zeros) {
+    zeros[0] = load(t.weights.zeros + q.s * kPanelColumns);
+    zeros[1] = load(t.weights.zeros + q.s * kPanelColumns + kBlockColumns);
   }
-  V factor[2] = {};
-  if (Scaled) {
-    factor[0] = _mm512_loadu_ps(t.scales + s * kPanelColumns);
-    factor[1] = _mm512_loadu_ps(t.scales + s * kPanelColumns + kBlockColumns);
-  }
-  for (int64_t tile = 0; tile < Tiles; ++tile) {
-    const float* scales = t.x_scales + tile * t.tile_scales + s * kTileRows;
-    float* sums = t.sums + tile * kTileRows * kPanelColumns;
-#pragma GCC unroll 4
-    for (int64_t r = 0; r < kTileRows; ++r) {
-      const V scale = _mm512_set1_ps(scales[r]);
+#pragma GCC unroll 8
+  for (int64_t r = 0; r < kSlice; ++r) {
 #pragma GCC unroll 2
-      for (int64_t b = 0; b < 2; ++b) {
-        V value = product_row(products, tile * 2 + b, r);
-        if (Scaled) value = _mm512_mul_ps(value, factor[b]);
-        float* to = sums + r * kPanelColumns + b * kBlockColumns;
-        _mm512_store_ps(to, _mm512_fmadd_ps(value, scale, _mm512_load_ps(to)));
+    for (int64_t b = 0; b < 2; ++b) {
+      VI sum = _mm512_load_si512(product + b * kTileSums + r * 16);
+      if (Offset) sum = add_int(sum, splat_int(corrections[r]));
+      if (has_zeros) sum = add_int(sum, zero_share(zeros[b], corrections[r]));
+      const float* before = from + r * from_stride + b * kBlockColumns;
+      float* row = to + r * kPanelColumns + b * kBlockColumns;
+      if (kind == SumKind::Integers) {
+        _mm512_store_si512(row, add_int(sum, _mm512_load_si512(before)));
+        continue;
       }
+      V value = to_float(sum);
+      if (kind == SumKind::ScaledFloats) value = mul(value, factor[b]);
+      _mm512_store_ps(row, fma(value, splat(x_scales[r]), _mm512_load_ps(before)));
     }
   }
 }
 
-template <int Tiles, bool Scaled>
-void amx_square(const AmxTile& t) {
-  Products products;
-  const int64_t span = t.w->span;
-  for (int64_t s = t.span0; s < t.span1; ++s) {
-    const int64_t end = least((s + 1) * span, t.w->k_padded);
-    _tile_zero(0);
-    _tile_zero(1);
-    if (Tiles == 2) {
-      _tile_zero(2);
-      _tile_zero(3);
-    }
-    for (int64_t k = s * span; k < end; k += 64) {
-      const int8_t* x = t.x + k / 64 * kTileBytes;
-      _tile_loadd(4, x, 64);
-      _tile_loadd(6, t.block[0] + k * kBlockColumns, 64);
-      _tile_dpbssd(0, 4, 6);
-      _tile_loadd(7, t.block[1] + k * kBlockColumns, 64);
-      _tile_dpbssd(1, 4, 7);
-      if (Tiles == 2) {
-        _tile_loadd(5, x + t.tile_bytes, 64);
-        _tile_dpbssd(2, 5, 6);
-        _tile_dpbssd(3, 5, 7);
+template <SumKind kind, bool Offset>
+void multiply_squares(AmxPanels& t, int64_t step) {
+  Pipeline<Square> pipeline;
+  const WeightView& w = *t.w;
+  ReadAhead next;
+  const auto multiply = [&](const Square& now) __attribute__((always_inline)) {
+    const int64_t begin = now.s * w.span;
+    const int64_t end = least(begin + w.span, w.k_padded);
+    const Square added = pipeline.in_memory;
+    const int64_t slices = added.tiles * (kTileRows / kSlice);
+    const int64_t slices_a_product = (slices * 64 + end - begin - 1) / (end - begin);
+    int64_t slice = 0;
+    int32_t* to = pipeline.place_for_registers();
+    for (int64_t k = begin; k < end; k += 64) {
+      _tile_loadd(4, t.values(now.tile, k), 64);
+      _tile_loadd(6, t.block(now.panel, 0) + k * kBlockColumns, 64);
+      if (k == begin) {
+        MLLM_STORE_AND_CLEAR(0, to);
+      }
+      MLLM_MULTIPLY(0, 4, 6);
+      _tile_loadd(7, t.block(now.panel, 1) + k * kBlockColumns, 64);
+      if (k == begin) {
+        MLLM_STORE_AND_CLEAR(1, to);
+      }
+      MLLM_MULTIPLY(1, 4, 7);
+      if (k == begin) {
+        MLLM_STORE_AND_CLEAR(2, to);
+      }
+      if (now.tiles == 2) {
+        _tile_loadd(5, t.values(now.tile + 1, k), 64);
+        MLLM_MULTIPLY(2, 5, 6);
+      }
+      if (k == begin) {
+        MLLM_STORE_AND_CLEAR(3, to);
+      }
+      if (now.tiles == 2) {
+        MLLM_MULTIPLY(3, 5, 7);
+      }
+      next.share();
+      for (int64_t i = 0; i < slices_a_product && slice < slices; ++i) {
+        add_square<kind, Offset>(t, added, pipeline.from_memory(), slice++);
       }
     }
-    if (s > t.span0) add_square<Tiles, Scaled>(t, s - 1, products.at(s - 1));
-    int32_t* to = products.at(s);
-    _tile_stored(0, to, 64);
-    _tile_stored(1, to + kTileSums, 64);
-    if (Tiles == 2) {
-      _tile_stored(2, to + 2 * kTileSums, 64);
-      _tile_stored(3, to + 3 * kTileSums, 64);
+    pipeline.advance(now);
+  };
+  // The activations of a step stay in the second-level cache for all panels, the weights of a panel and the
+  // activations of 32 rows in the first.
+  const int64_t inputs = step * w.span;
+  for (int64_t k = 0; k < w.k_padded; k += inputs) {
+    for (int64_t p = 0; p < t.count; ++p) {
+      const bool is_last = p + 1 == t.count;
+      const int64_t next_k = is_last ? k + inputs : k;
+      if (Offset) {
+        next =
+            ReadAhead(w, t.first + (is_last ? 0 : p + 1), least(next_k, w.k_padded) * kBlockColumns,
+                      least(next_k + inputs, w.k_padded) * kBlockColumns, (t.tiles + 1) / 2 * (inputs / 64));
+      }
+      for (int64_t i = 0; i < t.tiles; i += 2) {
+        for (int64_t s = k / w.span; s < least(k / w.span + step, w.spans); ++s) {
+          multiply({p, i, least(2, t.tiles - i), s});
+        }
+      }
     }
   }
-  add_square<Tiles, Scaled>(t, t.span1 - 1, products.at(t.span1 - 1));
+  int32_t* to = pipeline.place_for_registers();
+  MLLM_STORE_AND_CLEAR(0, to);
+  MLLM_STORE_AND_CLEAR(1, to);
+  MLLM_STORE_AND_CLEAR(2, to);
+  MLLM_STORE_AND_CLEAR(3, to);
+  for (int i = 0; i < 2; ++i, pipeline.advance({})) {
+    const Square added = pipeline.in_memory;
+    settle_memory(&pipeline);
+    for (int64_t slice = 0; slice < added.tiles * (kTileRows / kSlice); ++slice) {
+      add_square<kind, Offset>(t, added, pipeline.from_memory(), slice);
+    }
+  }
 }
 
 // ---- Several groups a span: 16 rows by one block, each group's sums in a register of their own, so that the
 // floats of a span stay in vector registers.
 
-// Add the integer sums of a span's groups.
-inline void add_groups(const AmxTile& t, int64_t b, int64_t s, int32_t* products) {
-  const WeightView& w = *t.w;
-  const int64_t first = s * (kGroupedSpan / w.group);
-  const int64_t count = least(kGroupedSpan / w.group, w.groups - first);
-  if (t.zeros) {
-    for (int64_t i = 0; i < count; ++i) subtract_zeros(t, 0, first + i, b, products + i * kTileSums);
-  }
-  V factor[kRegisters];
-  for (int64_t i = 0; i < kRegisters; ++i) {
-    factor[i] =
-        i < count ? _mm512_loadu_ps(t.scales + (first + i) * kPanelColumns + b * kBlockColumns) : zero();
-  }
-  const float* scales = t.x_scales + s * kTileRows;
-  float* to = t.sums + b * kBlockColumns;
+struct Groups {
+  int64_t tile = 0;
+  int64_t b = 0;
+  int64_t s = 0;
+  int64_t count = 0;  // of the span; none before the first
+};
+
+// Add a quarter of the rows of the integer sums of a span's groups.
+template <bool Zeros>
+inline void add_groups(const AmxPanels& t, const Groups& q, const int32_t* products, int64_t quarter) {
+  constexpr int64_t kQuarter = kTileRows / 4;
+  const int64_t first = q.s * (kGroupedSpan / t.w->group);
+  const int64_t column = first * kPanelColumns + q.b * kBlockColumns;
+  V factor[kRegisters], zeros[kRegisters];
 #pragma GCC unroll 4
-  for (int64_t r = 0; r < kTileRows; ++r, to += kPanelColumns) {
-    V value = _mm512_fmadd_ps(product_row(products, 0, r), factor[0], zero());
-    if (count > 1) value = _mm512_fmadd_ps(product_row(products, 1, r), factor[1], value);
-    if (count > 2) value = _mm512_fmadd_ps(product_row(products, 2, r), factor[2], value);
-    if (count > 3) value = _mm512_fmadd_ps(product_row(products, 3, r), factor[3], value);
-    _mm512_store_ps(to, _mm512_fmadd_ps(value, _mm512_set1_ps(scales[r]), _mm512_load_ps(to)));
+  for (int64_t i = 0; i < kRegisters; ++i) {
+    factor[i] = i < q.count ? load(t.weights.scales + column + i * kPanelColumns) : zero();
+    zeros[i] = Zeros && i < q.count ? load(t.weights.zeros + column + i * kPanelColumns) : zero();
+  }
+  const int64_t r0 = quarter * kQuarter;
+  const int32_t* product = products + r0 * 16;
+  const int32_t* corrections = t.corrections(q.tile, first) + r0;
+  const float* x_scales = t.x_scales(q.tile, q.s) + r0;
+  float* to = t.sums_of(0, q.tile, q.b) + r0 * kPanelColumns;
+  const float* from = q.s == 0 ? kZeroRow.of : to;
+  const int64_t from_stride = q.s == 0 ? 0 : kPanelColumns;
+#pragma GCC unroll 4
+  for (int64_t r = 0; r < kQuarter; ++r) {
+    const auto group = [&](int64_t i) __attribute__((always_inline)) {
+      VI sum = _mm512_load_si512(product + i * kTileSums + r * 16);
+      if (Zeros) sum = add_int(sum, zero_share(zeros[i], corrections[i * kTileRows + r]));
+      return to_float(sum);
+    };
+    V value = fma(group(0), factor[0], zero());
+    if (q.count > 1) value = fma(group(1), factor[1], value);
+    if (q.count > 2) value = fma(group(2), factor[2], value);
+    if (q.count > 3) value = fma(group(3), factor[3], value);
+    _mm512_store_ps(to + r * kPanelColumns,
+                    fma(value, splat(x_scales[r]), _mm512_load_ps(from + r * from_stride)));
   }
 }
 
-// The integer sums of one group in tile register R, with X and W for what is multiplied. Registers are named
-// in the instructions, hence a macro.
-#define MLLM_MULTIPLY_GROUP(R, X, W)                        \
-  if (begin + (R) * group < end) {                          \
-    const int64_t k = begin + (R) * group;                  \
-    _tile_zero(R);                                          \
-    _tile_loadd(X, t.x + k / 64 * kTileBytes + k % 64, 64); \
-    _tile_loadd(W, block + k * kBlockColumns, 64);          \
-    _tile_dpbssd(R, X, W);                                  \
-    _tile_stored(R, to + (R) * kTileSums, 64);              \
-  }
+// The integer sums of one group in tile register R, with X and W for what is multiplied.
+#define MLLM_MULTIPLY_GROUP(R, X, W)                                           \
+  _tile_stored(R, to + (R) * kTileSums, 64);                                   \
+  if ((R) < now.count) {                                                       \
+    const int64_t k = begin + (R) * group;                                     \
+    _tile_zero(R);                                                             \
+    _tile_loadd(X, t.values(now.tile, k), 64);                                 \
+    _tile_loadd(W, block + k * kBlockColumns, 64);                             \
+    _tile_dpbssd(R, X, W);                                                     \
+  }                                                                            \
+  if (added.count > 0) add_groups<Zeros>(t, added, pipeline.from_memory(), R); \
+  static_assert(true)
 
-void amx_groups(const AmxTile& t, int64_t b) {
-  Products products;
-  const int64_t group = t.w->group;
-  const uint8_t* block = t.block[b];
-  for (int64_t s = t.span0; s < t.span1; ++s) {
-    const int64_t begin = s * kGroupedSpan;
-    const int64_t end = least(begin + kGroupedSpan, t.w->k_padded);
-    int32_t* to = products.at(s);
-    MLLM_MULTIPLY_GROUP(0, 4, 6)
-    MLLM_MULTIPLY_GROUP(1, 5, 7)
-    MLLM_MULTIPLY_GROUP(2, 4, 6)
-    MLLM_MULTIPLY_GROUP(3, 5, 7)
-    if (s > t.span0) add_groups(t, b, s - 1, products.at(s - 1));
+template <bool Zeros>
+void multiply_groups(AmxPanels& t, int64_t step) {
+  Pipeline<Groups> pipeline;
+  const WeightView& w = *t.w;
+  const int64_t group = w.group;
+  const auto multiply = [&](const Groups& now) __attribute__((always_inline)) {
+    const int64_t begin = now.s * kGroupedSpan;
+    const uint8_t* block = t.weights.block[now.b];
+    const Groups added = pipeline.in_memory;
+    int32_t* to = pipeline.place_for_registers();
+    MLLM_MULTIPLY_GROUP(0, 4, 6);
+    MLLM_MULTIPLY_GROUP(1, 5, 7);
+    MLLM_MULTIPLY_GROUP(2, 4, 6);
+    MLLM_MULTIPLY_GROUP(3, 5, 7);
+    pipeline.advance(now);
+  };
+  const int64_t most = kGroupedSpan / group;
+  for (int64_t s0 = 0; s0 < w.spans; s0 += step) {
+    for (int64_t i = 0; i < t.tiles; ++i) {
+      for (int64_t b = 0; b < 2; ++b) {
+        for (int64_t s = s0; s < least(s0 + step, w.spans); ++s) {
+          multiply({i, b, s, least(most, w.groups - s * most)});
+        }
+      }
+    }
   }
-  add_groups(t, b, t.span1 - 1, products.at(t.span1 - 1));
+  int32_t* to = pipeline.place_for_registers();
+  MLLM_STORE_AND_CLEAR(0, to);
+  MLLM_STORE_AND_CLEAR(1, to);
+  MLLM_STORE_AND_CLEAR(2, to);
+  MLLM_STORE_AND_CLEAR(3, to);
+  for (int i = 0; i < 2; ++i, pipeline.advance({})) {
+    const Groups added = pipeline.in_memory;
+    settle_memory(&pipeline);
+    for (int64_t quarter = 0; added.count > 0 && quarter < 4; ++quarter) {
+      add_groups<Zeros>(t, added, pipeline.from_memory(), quarter);
+    }
+  }
+}
+
+// -128 times the sums of a row's values, per group of the weights.
+void correct_groups(const ActivationTile& t, int64_t r, int64_t begin, int64_t padded, const int8_t* row) {
+  const int64_t group = t.weights->group;
+  if (group < 64) return correct_row(t, r, kTileRows, begin, padded, row);
+  for (int64_t i = 0; i < padded; i += group) {
+    VI sum = splat_int(0);
+    for (int64_t j = i; j < least(i + group, padded); j += 64) {
+      sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), _mm512_load_si512(row + j));
+    }
+    t.corrections[(begin + i) / group * kTileRows + r] = -128 * sum_int(sum);
+  }
 }
 
 // Tiles always have 16 rows in memory; missing ones are zero. The int8 values of 64 inputs stand together.
-// Signed weights need no corrections, but zero points do.
+// Signed weights need no corrections, but zero points and offsets do.
 void arrange_tiles(const ActivationTile& t) {
-  const bool has_zeros = t.weights->has_zeros;
+  const bool has_corrections = t.weights->has_zeros || is_multiplied_in_place(*t.weights);
   if (t.rows < kTileRows) {
     __builtin_memset(t.values, 0, static_cast<size_t>(kTileRows * t.weights->k_padded));
     for (int64_t i = 0; t.scales && i < t.weights->spans * kTileRows; ++i) t.scales[i] = 0.0f;
-    for (int64_t i = 0; has_zeros && i < t.weights->groups * kTileRows; ++i) t.corrections[i] = 0;
+    for (int64_t i = 0; has_corrections && i < t.weights->groups * kTileRows; ++i) t.corrections[i] = 0;
   }
   for (int64_t r = 0; r < t.rows; ++r) {
-    quantize_row(t, r, kTileRows, [&](int64_t begin, int64_t padded, const int8_t* row) {
-      if (has_zeros) correct_row(t, r, kTileRows, begin, padded, row);
+    quantize_row(t, r, kTileRows, nullptr, [&](int64_t begin, int64_t padded, const int8_t* row) {
+      if (has_corrections) correct_groups(t, r, begin, padded, row);
       for (int64_t i = 0; i < padded; i += 64) {
         __builtin_memcpy(t.values + (begin + i) / 64 * kTileBytes + r * 64, row + i, 64);
       }
@@ -237,51 +350,38 @@ void arrange_tiles(const ActivationTile& t) {
   }
 }
 
-void amx_panel(const PanelProduct& product) {
+void amx_panels(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const ActivationView& a = *product.activations;
-  // As signed bytes.
-  const VI shift = _mm512_set1_epi8(w.format == WeightFormat::Int4 ? -8 : -128);
-  const IntPanel panel = unpack(product, shift, 0.0f);
-  const int64_t tiles = (a.rows + kTileRows - 1) / kTileRows;
-  // sums has room for whole tiles.
-  for (int64_t i = 0; i < tiles * kTileRows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
+  const bool in_place = is_multiplied_in_place(w);
+  const VI to_signed = _mm512_set1_epi8(w.format == WeightFormat::Int4 ? -8 : -128);
+  AmxPanels t{.w = &w,
+              .a = &a,
+              .weights = {},
+              .first = product.panel,
+              .count = in_place ? product.panels : 1,
+              .sums = product.sums,  // has room for whole tiles
+              .sums_stride = product.sums_stride,
+              .tiles = (a.rows + kTileRows - 1) / kTileRows};
   configure(least(w.group, 64));
-  settle_memory(product.scratch);
-  // 16 KiB of weights at a time stay in the first-level cache, beside as much of the activations.
-  const int64_t step = 512 / w.span;
-  const bool square = w.group == w.span;
-  // The next panel comes from memory while this one is multiplied: a share of its lines with each tile.
-  const int64_t steps = (w.spans + step - 1) / step * ((tiles + 1) / (square ? 2 : 1));
-  const int64_t share = (2 * w.block_bytes / steps + 63) / 64 * 64;
-  const uint8_t* next = w.blocks + 2 * (product.panel + 1) * w.block_bytes;
-  const uint8_t* const next_end = next + 2 * w.block_bytes;
-  for (int64_t s = 0; s < w.spans; s += step) {
-    for (int64_t i = 0; i < tiles; i += square ? 2 : 1) {
-      const AmxTile tile{.w = &w,
-                         .block = {panel.block[0], panel.block[1]},
-                         .scales = panel.scales,
-                         .zeros = panel.zeros,
-                         .x = a.values + i * kTileRows * w.k_padded,
-                         .x_scales = a.scales ? a.scales + i * w.spans * kTileRows : nullptr,
-                         .x_corrections = a.corrections + i * w.groups * kTileRows,
-                         .sums = product.sums + i * kTileRows * kPanelColumns,
-                         .tile_bytes = kTileRows * w.k_padded,
-                         .tile_scales = w.spans * kTileRows,
-                         .tile_corrections = w.groups * kTileRows,
-                         .span0 = s,
-                         .span1 = least(s + step, w.spans)};
-      for (int64_t line = 0; line < share && next < next_end; line += 64, next += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(next), _MM_HINT_T1);
-      }
-      if (!square) {
-        amx_groups(tile, 0);
-        amx_groups(tile, 1);
-      } else if (i + 1 < tiles) {
-        panel.scales ? amx_square<2, true>(tile) : amx_square<2, false>(tile);
-      } else {
-        panel.scales ? amx_square<1, true>(tile) : amx_square<1, false>(tile);
-      }
+  // 16 KiB of weights at a time.
+  const int64_t step = 256 / w.span;
+  for (int64_t p = 0; p < product.panels; p += t.count) {
+    PanelProduct of = product;
+    of.panel = t.first = product.panel + p;
+    t.weights = in_place ? int_panel_of(of) : unpack(of, to_signed, 0.0f);
+    t.sums = product.sums + p * product.sums_stride;
+    settle_memory(product.scratch);
+    if (w.group != w.span) {
+      w.has_zeros ? multiply_groups<true>(t, step) : multiply_groups<false>(t, step);
+    } else if (a.scales == nullptr) {
+      in_place ? multiply_squares<SumKind::Integers, true>(t, step)
+               : multiply_squares<SumKind::Integers, false>(t, step);
+    } else if (t.weights.scales) {
+      multiply_squares<SumKind::ScaledFloats, false>(t, step);
+    } else {
+      in_place ? multiply_squares<SumKind::Floats, true>(t, step)
+               : multiply_squares<SumKind::Floats, false>(t, step);
     }
   }
   _tile_release();
@@ -307,7 +407,13 @@ int64_t tile_peak(int64_t rounds) {
   return rounds * 4 * 16 * 16 * 64;
 }
 
-constexpr MatmulKernels kAmxKernels = {kTileRows, arrange_tiles, amx_panel, nullptr, finish, tile_peak};
+constexpr MatmulKernels kAmxKernels = {.tile_rows = kTileRows,
+                                       .arrange = arrange_tiles,
+                                       .int_panels = amx_panels,
+                                       .float_panels = nullptr,
+                                       .finish = finish,
+                                       .multiply_peak = tile_peak,
+                                       .panels_at_once = kPanelsAtOnce};
 
 }  // namespace
 

@@ -40,33 +40,36 @@ inline int32_t four_bytes(const int8_t* p) {
 
 // ---- Activations.
 
-// The largest magnitude of some elements, and NaN where one of them is NaN or infinite, else 0: such a row
-// must not pass as a number.
-struct Magnitude {
-  float top;
-  float poison;
-};
-
-Magnitude magnitude(const float* x, int64_t count) {
-  V largest = zero();
-  V poison = zero();
+// The largest magnitude of some elements. Lanes of `poison`, which is 0 before the first elements of a row,
+// become NaN where one of them is NaN or infinite: such a row must not pass as a number.
+inline float magnitude(const float* x, int64_t count, V& poison) {
+  V largest[2] = {zero(), zero()};
+  V bad[2] = {poison, zero()};
   int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-    const V v = load(x + i);
-    largest = maximum(absolute(v), largest);
-    poison = fma(v, zero(), poison);
+  for (; i + 2 * kLanes <= count; i += 2 * kLanes) {
+    for (int64_t j = 0; j < 2; ++j) {
+      const V v = load(x + i + j * kLanes);
+      largest[j] = maximum(absolute(v), largest[j]);
+      bad[j] = fma(v, zero(), bad[j]);
+    }
   }
-  if (i < count) {
+  for (; i < count; i += kLanes) {
     float tail[kLanes] = {};
-    for (int64_t j = 0; i + j < count; ++j) tail[j] = x[i + j];
-    largest = maximum(absolute(load(tail)), largest);
-    poison = fma(load(tail), zero(), poison);
+    for (int64_t j = 0; j < least(kLanes, count - i); ++j) tail[j] = x[i + j];
+    largest[0] = maximum(absolute(load(tail)), largest[0]);
+    bad[0] = fma(load(tail), zero(), bad[0]);
   }
-  float parts[kLanes];
-  store(parts, poison);
-  float bad = 0.0f;
-  for (int64_t j = 0; j < kLanes; ++j) bad += parts[j];
-  return {reduce_max(largest), bad};
+  poison = add(bad[0], bad[1]);
+  return reduce_max(maximum(largest[0], largest[1]));
+}
+
+inline float sum_lanes(V v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int64_t n = kLanes / 2; n > 0; n /= 2) {
+    for (int64_t j = 0; j < n; ++j) lanes[j] += lanes[j + n];
+  }
+  return lanes[0];
 }
 
 // x * factor as integers; `padded` is a multiple of 64.
@@ -100,33 +103,37 @@ inline float factor_of(float top) {
   return top > 0.0f ? 127.0f / top : 0.0f;
 }
 
-// Row r of a tile of tile_rows: calls use(begin, padded, values) for each span, and stores its scale.
+// Row r of a tile of tile_rows: calls use(begin, padded, values) for each span, and stores its scale. Values
+// are in `dense`, from k = 0, or in memory for one span where that is null.
 template <class Use>
-void quantize_row(const ActivationTile& t, int64_t r, int64_t tile_rows, const Use& use) {
-  alignas(64) int8_t row[kSpan];
+void quantize_row(const ActivationTile& t, int64_t r, int64_t tile_rows, int8_t* dense, const Use& use) {
+  alignas(64) int8_t span[kSpan];
   const WeightView& w = *t.weights;
   const float* x = t.x + r * t.x_stride;
+  V poison = zero();
   float row_factor = 0.0f;
   if (t.row_scales) {
-    const Magnitude m = magnitude(x, w.k);
-    row_factor = factor_of(m.top);
-    t.row_scales[r] = (t.factor > 0.0f ? 1.0f : m.top / 127.0f) + m.poison;
+    const float top = magnitude(x, w.k, poison);
+    row_factor = factor_of(top);
+    t.row_scales[r] = (t.factor > 0.0f ? 1.0f : top / 127.0f) + sum_lanes(poison);
   }
   for (int64_t s = 0; s < w.spans; ++s) {
     const int64_t begin = s * w.span;
     const int64_t padded = least(w.span, w.k_padded - begin);
     const int64_t count = least(w.k - begin, padded);
+    int8_t* values = dense ? dense + begin : span;
     if (t.factor > 0.0f) {
-      round_span_within(x + begin, count, padded, t.factor, t.zero, row);
+      round_span_within(x + begin, count, padded, t.factor, t.zero, values);
     } else if (t.row_scales) {
-      round_span(x + begin, count, padded, row_factor, row);
+      round_span(x + begin, count, padded, row_factor, values);
     } else {
-      const Magnitude m = magnitude(x + begin, count);
-      t.scales[s * tile_rows + r] = m.top / 127.0f + m.poison;
-      round_span(x + begin, count, padded, factor_of(m.top), row);
+      const float top = magnitude(x + begin, count, poison);
+      t.scales[s * tile_rows + r] = top / 127.0f;
+      round_span(x + begin, count, padded, factor_of(top), values);
     }
-    use(begin, padded, row);
+    use(begin, padded, values);
   }
+  if (t.scales) t.scales[(w.spans - 1) * tile_rows + r] += sum_lanes(poison);
 }
 
 // -128 times the sums of a row's values, per group of the weights.
@@ -142,8 +149,14 @@ void correct_row(const ActivationTile& t, int64_t r, int64_t tile_rows, int64_t 
 }
 
 void arrange_ints(const ActivationTile& t) {
+  if (t.rows == 1) {  // nothing to interleave
+    quantize_row(t, 0, 1, t.values, [&](int64_t begin, int64_t padded, const int8_t* row) {
+      correct_row(t, 0, 1, begin, padded, row);
+    });
+    return;
+  }
   for (int64_t r = 0; r < t.rows; ++r) {
-    quantize_row(t, r, t.rows, [&](int64_t begin, int64_t padded, const int8_t* row) {
+    quantize_row(t, r, t.rows, nullptr, [&](int64_t begin, int64_t padded, const int8_t* row) {
       correct_row(t, r, t.rows, begin, padded, row);
       int8_t* to = t.values + (begin * t.rows + r * 4);
       for (int64_t i = 0; i < padded; i += 4) __builtin_memcpy(to + i * t.rows, row + i, 4);
@@ -496,19 +509,24 @@ void int_tile_of(int64_t rows, const IntTile& t) {
   int_tile_with_rows<1, Wide>(t);
 }
 
+// One panel at a time.
+template <class Multiply>
+inline void each_panel(const PanelProduct& product, const Multiply& multiply) {
+  PanelProduct one = product;
+  one.panels = 1;
+  for (int64_t p = 0; p < product.panels; ++p) {
+    one.panel = product.panel + p;
+    one.sums = product.sums + p * product.sums_stride;
+    multiply(one);
+  }
+}
+
 // Of any functions that multiply the tiles of more than one row, and such tiles with activations of -128.
 using TileProduct = void (*)(int64_t rows, const IntTile&);
 template <TileProduct tile_of, TileProduct wide_tile_of>
-void int_panel_with(const PanelProduct& product) {
+void int_tiles(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const ActivationView& a = *product.activations;
-  if (a.rows == 1) {
-    const RowBlock multiply = row_block_of(w, a);
-    for (int64_t b = 0; b < 2; ++b) {
-      multiply(w, w.blocks + (2 * product.panel + b) * w.block_bytes, a, product.sums + b * kBlockColumns);
-    }
-    return;
-  }
   const IntPanel panel = int_panel_of(product);
   for (int64_t i = 0; i < a.rows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
   // As much of the panel at a time as stays in the first-level cache beside the activations: 16 to 32 KiB.
@@ -533,8 +551,21 @@ void int_panel_with(const PanelProduct& product) {
   }
 }
 
-void int_panel(const PanelProduct& product) {
-  int_panel_with<int_tile_of<false>, int_tile_of<!kDot8IsWide>>(product);
+template <TileProduct tile_of, TileProduct wide_tile_of>
+void int_panels_with(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  const ActivationView& a = *product.activations;
+  if (a.rows > 1) return each_panel(product, int_tiles<tile_of, wide_tile_of>);
+  // Block after block, as they stand in memory: one stream.
+  const RowBlock multiply = row_block_of(w, a);
+  for (int64_t b = 0; b < 2 * product.panels; ++b) {
+    multiply(w, w.blocks + (2 * product.panel + b) * w.block_bytes, a,
+             product.sums + b / 2 * product.sums_stride + b % 2 * kBlockColumns);
+  }
+}
+
+void int_panels(const PanelProduct& product) {
+  int_panels_with<int_tile_of<false>, int_tile_of<!kDot8IsWide>>(product);
 }
 
 // ---- Float products.
@@ -655,7 +686,7 @@ const uint8_t* dequantize(const WeightView& w, const uint8_t* p, int64_t size, f
   return p;
 }
 
-void float_panel(const PanelProduct& product) {
+void float_rows(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   for (int64_t i = 0; i < product.activations->rows * kPanelColumns; i += kLanes) {
     store(product.sums + i, zero());
@@ -674,9 +705,36 @@ void float_panel(const PanelProduct& product) {
   }
 }
 
+void float_panels(const PanelProduct& product) {
+  each_panel(product, float_rows);
+}
+
 // ---- Results.
 
+// Whole panels of floats without a bias, as nearly all are: what all rows share stays in registers.
+template <bool Scale, bool Residual>
+void finish_whole(const PanelResult& t) {
+  V scale[kPanelVectors];
+#pragma GCC unroll 8
+  for (int64_t v = 0; v < kPanelVectors; ++v) scale[v] = Scale ? load(t.scale + v * kLanes) : zero();
+  for (int64_t r = 0; r < t.rows; ++r) {
+    const float* sums = t.sums + r * kPanelColumns;
+    float* y = t.y + r * t.y_stride;
+#pragma GCC unroll 8
+    for (int64_t v = 0; v < kPanelVectors; ++v) {
+      V value = load(sums + v * kLanes);
+      if (Scale) value = mul(value, scale[v]);
+      if (Residual) value = add(value, load(t.residual + r * t.y_stride + v * kLanes));
+      store(y + v * kLanes, value);
+    }
+  }
+}
+
 void finish(const PanelResult& t) {
+  if (t.columns == kPanelColumns && !t.row_scale && !t.bias) {
+    if (t.residual) return t.scale ? finish_whole<true, true>(t) : finish_whole<false, true>(t);
+    return t.scale ? finish_whole<true, false>(t) : finish_whole<false, false>(t);
+  }
   for (int64_t r = 0; r < t.rows; ++r) {
     const float* sums = t.sums + r * kPanelColumns;
     const float* residual = t.residual ? t.residual + r * t.y_stride : nullptr;
@@ -722,8 +780,8 @@ int64_t multiply_peak(int64_t rounds) {
   return rounds * kChains * kLanes * 4;
 }
 
-[[maybe_unused]] constexpr MatmulKernels kKernels = {kRows,       arrange, int_panel,
-                                                     float_panel, finish,  multiply_peak};
+[[maybe_unused]] constexpr MatmulKernels kKernels = {kRows,        arrange, int_panels,
+                                                     float_panels, finish,  multiply_peak};
 
 }  // namespace
 }  // namespace mllm

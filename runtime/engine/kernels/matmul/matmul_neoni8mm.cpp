@@ -148,7 +148,7 @@ int64_t matrix_peak(int64_t rounds) {
 }
 
 constexpr MatmulKernels kMatrixKernels = {
-    kRows, arrange, int_panel_with<matrix_tile_of, matrix_tile_of>, float_panel, finish, matrix_peak};
+    kRows, arrange, int_panels_with<matrix_tile_of, matrix_tile_of>, float_panels, finish, matrix_peak};
 
 }  // namespace
 
