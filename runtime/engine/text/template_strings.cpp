@@ -286,13 +286,12 @@ bool is_decimal(char32_t point) {
 }
 
 bool is_digit(char32_t point) {
-  return is_decimal(point) || find_row(kIsDigitNotDecimal, point);
+  return is_decimal(point) || has(kIsDigitNotDecimal, point);
 }
 
 bool is_numeric(char32_t point) {
   using enum text::Category;
-  return (bit(text::category(point)) & (bit(Nd) | bit(Nl) | bit(No))) != 0 ||
-         find_row(kIsNumericLetter, point);
+  return (bit(text::category(point)) & (bit(Nd) | bit(Nl) | bit(No))) != 0 || has(kIsNumericLetter, point);
 }
 
 std::string_view strip(std::string_view text, const std::optional<std::string>& characters, bool left,
