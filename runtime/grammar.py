@@ -74,11 +74,17 @@ class Matcher:
         self._library.mllm_matcher_accept_text(self.handle, text, len(text), byref(accepted))
         return accepted.value
 
-    def mask(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """By token id, whether it may come next; at least as long as the vocabulary."""
+    def compute_mask(self) -> tuple[Any, int]:
+        """The mask as the engine has it: a pointer to words of 32 bits, and how many there are."""
         words, count = POINTER(c_uint32)(), c_size_t()
         self._library.mllm_matcher_mask(self.handle, byref(words), byref(count))
-        content = np.ctypeslib.as_array(words, (count.value,)).view(np.uint8)
+        return words, count.value
+
+    def mask(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """By token id, whether it may come next; at least as long as the vocabulary. InvalidArgumentError
+        where the vocabulary has no token for what must come."""
+        words, count = self.compute_mask()
+        content = np.ctypeslib.as_array(words, (count,)).view(np.uint8)
         return np.unpackbits(content, bitorder="little").astype(bool)
 
     @property

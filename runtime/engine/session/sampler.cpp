@@ -102,6 +102,11 @@ void Sampler::apply_mask(std::span<const uint32_t> allowed) {
     const uint32_t word = begin / 32 < allowed.size() ? allowed[begin / 32] : 0;
     if (word == 0xffffffff) continue;
     const size_t end = std::min(begin + 32, n);
+    if (word == 0) {
+      std::fill(adjusted_.begin() + static_cast<std::ptrdiff_t>(begin),
+                adjusted_.begin() + static_cast<std::ptrdiff_t>(end), kNegativeInfinity);
+      continue;
+    }
     for (size_t i = begin; i < end; ++i) {
       if (!(word >> (i - begin) & 1)) adjusted_[i] = kNegativeInfinity;
     }
