@@ -89,6 +89,9 @@ int32_t id_of(const std::vector<AddedToken>& tokens, std::string_view content) {
   return found == tokens.end() ? -1 : found->id;
 }
 
+// Bytes of a token of a rank file: every way of cutting it is looked up, and those in use have 128 at most.
+constexpr size_t kLongestRanked = 1024;
+
 // Every way in which two tokens make up a third one, in the order in which tiktoken prefers them.
 void add_rank_merges(ByteLevelModel& model) {
   const ByteLevelVocabulary& vocabulary = model.vocabulary;
@@ -159,6 +162,9 @@ std::unique_ptr<Tokenizer> read_tiktoken(std::string_view content, const std::st
     const std::string where = file + ": line " + std::to_string(number) + ": ";
     int32_t rank = 0;
     if (!read_rank(line, bytes, rank)) fail_format(where + "expected base64, a blank and a rank");
+    if (bytes.size() > kLongestRanked)
+      fail_format(where + "a token of " + std::to_string(bytes.size()) + " bytes, at most " +
+                  std::to_string(kLongestRanked) + " are possible");
     if (!model->vocabulary.add_bytes(bytes, rank))
       fail_format(where + "the rank " + std::to_string(rank) + " is too large or appears twice");
   });
