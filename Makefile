@@ -76,7 +76,7 @@ test-asan: setup build/test-bundles/.ready
 	$(CMAKE) -S . -B build/asan -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=OFF -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" -DMLLM_SANITIZE=address,undefined > build/asan-configure.log
 	$(BIN)/cmake --build build/asan -j $(JOBS)
 	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/asan/runtime/engine --output-on-failure
-	MINDIR_LLM_LIBRARY=$(abspath build/asan/runtime/engine/libmindir_llm.so) \
+	MINDIR_LLM_LIBRARY=$(abspath build/asan/runtime/engine/libmindir_llm.so) MINDIR_LLM_BUILD=$(abspath build/asan) \
 	  LD_PRELOAD="$$($(or $(CXX),c++) -print-file-name=libasan.so) $$($(or $(CXX),c++) -print-file-name=libstdc++.so.6)" \
 	  ASAN_OPTIONS=detect_leaks=0 $(BIN)/python -m pytest tests/engine tests/runtime
 

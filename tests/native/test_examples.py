@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -94,3 +95,22 @@ def test_examples(how: str, installed: Path, bundle: Path, tmp_path: Path) -> No
 
 def test_the_example_is_short() -> None:
     assert len((EXAMPLES / "chat.c").read_text().splitlines()) < 100
+
+
+def test_the_program_of_the_manual(installed: Path, bundle: Path, tmp_path: Path) -> None:
+    manual = (ROOT / "docs" / "c_api.md").read_text()
+    (source,) = re.findall(r"```c\n(.*?)```", manual, re.DOTALL)
+    (tmp_path / "program.c").write_text(source)
+    (library,) = installed.glob("lib*/**/libmindir_llm.so")
+    command = [
+        "cc",
+        "-std=c99",
+        "-Wall",
+        "-Werror",
+        f"-I{installed / 'include'}",
+        tmp_path / "program.c",
+        library,
+    ]
+    subprocess.run([*command, "-o", tmp_path / "program", f"-Wl,-rpath,{library.parent}"], check=True)
+    done = subprocess.run([tmp_path / "program", bundle, "Once"], check=True, capture_output=True, text=True)
+    assert re.search(r"\n\d+ tokens in [\d.]+ s\n$", done.stdout)

@@ -258,10 +258,8 @@ std::string profile_text(const Json& profile, const BenchFacts& facts, const Ben
     const auto rows = grouped(entries, facts.parameters);
     double total = 0;
     size_t width = 8;
-    for (const auto& [label, row] : rows) {
-      total += row.seconds;
-      width = std::max(width, label.size());
-    }
+    for (const Json& one : entries.array()) total += number(one, "seconds");
+    for (const auto& [label, row] : rows) width = std::max(width, label.size());
     out += (is_prefill ? "prefill, " + std::to_string(plan.memory_prompt) + " tokens: "
                        : "\ndecode, " + std::to_string(plan.memory_steps) + " steps: ") +
            fixed(total * 1e3, 1) + " ms in operators\n  " + left("operator", width) + " " +

@@ -23,9 +23,6 @@ class Failure : public std::runtime_error {
 // Whoever read the output has gone; there is nobody to tell.
 struct NoReader {};
 
-// Ctrl-C.
-struct Interrupted {};
-
 // The engine's complaint as a Failure.
 inline void check(mllm_status status) {
   if (status != MLLM_OK) throw Failure(mllm_last_error());

@@ -84,8 +84,6 @@ int main(int count, char** words) {
     return mllm::cli::run(count, words);
   } catch (const NoReader&) {
     return kNoReader;
-  } catch (const Interrupted&) {
-    return kInterrupted;
   } catch (const std::exception& error) {
     return fail(error.what());
   }
