@@ -100,9 +100,10 @@ struct ThreadPool::State {
     uint32_t end;
   };
 
-  // Take pieces from the front of one's own share, or from the back of another's: a quarter of what is left.
-  // An atomic operation holds up the loads behind it, so taking one piece after another would interrupt the
-  // stream from memory; taking all would leave nothing to thieves when this thread loses its core.
+  // Take pieces from the front of one's own share, or from the back of another's: half of what is left. Every
+  // taking interrupts the stream from memory, so taking one piece after another would cost a quarter of a
+  // decode step; taking all would leave nothing to thieves when this thread loses its core. (With a quarter
+  // instead of half, decode was 3 % slower on an idle machine and no faster on a busy one.)
   std::optional<Pieces> take(size_t share, bool own) {
     std::atomic<uint64_t>& pieces = shares[share].pieces;
     uint64_t seen = pieces.load(std::memory_order_acquire);
@@ -110,7 +111,7 @@ struct ThreadPool::State {
       const auto front = static_cast<uint32_t>(seen);
       const auto back = static_cast<uint32_t>(seen >> 32);
       if (front >= back) return std::nullopt;
-      const uint32_t count = std::max<uint32_t>(1, (back - front) / 4);
+      const uint32_t count = std::max<uint32_t>(1, (back - front) / 2);
       const uint64_t rest = own ? pack(front + count, back) : pack(front, back - count);
       if (pieces.compare_exchange_weak(seen, rest, std::memory_order_acq_rel, std::memory_order_acquire)) {
         return own ? Pieces{front, front + count} : Pieces{back - count, back};

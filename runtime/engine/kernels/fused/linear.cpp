@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kLine = 64;
 // Weights per piece of work: a few microseconds of reading, enough to hide handing out the piece, few enough
 // that a thread that loses its core holds up little.
-constexpr int64_t kPieceBytes = 64 << 10;
+constexpr int64_t kPieceBytes = 32 << 10;
 // Rows are quantized by whoever calls as long as that is quicker than waking the others.
 constexpr int64_t kAloneElements = 1 << 15;
 
