@@ -402,6 +402,28 @@ def test_lengths_of_a_plan(
     assert "--prefill" in capsys.readouterr().err
 
 
+def test_tokenizers(demo: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time, there was a kind fox. " * 50)
+    assert main([str(CHECKPOINT), "--tokenizer", str(text), "--repeat", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    tokens = len(LLM(demo("a16w8")).get_tokenizer().encode(text.read_text(), add_special_tokens=False))
+    assert lines[0] == f"0.00 MB, {tokens:,} tokens, {2000 / tokens:.2f} bytes each"
+    assert [line.split()[0] for line in lines[1:5]] == ["open", "encode", "decode", "stream"]
+    assert all(float(line.split()[1]) > 0 for line in lines[2:5])
+    assert lines[5] == "one thread, medians of 3 repetitions"
+    (tmp_path / "empty.txt").touch()
+    for wrong, message in (
+        ([str(CHECKPOINT), "--tokenizer", str(tmp_path / "empty.txt")], "has no tokens"),
+        ([str(tmp_path), "--tokenizer", str(text)], "tokenizer"),
+        (["--shape", "tiny", "--tokenizer", str(text)], "--tokenizer needs a BUNDLE"),
+        ([str(CHECKPOINT), "--tokenizer", str(text), "--profile"], "--profile does not go with --tokenizer"),
+    ):
+        assert main(wrong) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
 def test_plot(demo: Callable[[str], Path], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from mindir_llm.tools.bench.plot import plot_report

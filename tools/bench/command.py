@@ -37,6 +37,7 @@ _EXAMPLES = """examples:
   mindir-llm bench --shape tinyllama-1.1b --quant a16w8 --json tinyllama.json --plot tinyllama.svg
   mindir-llm bench --shape tinyllama-1.1b --quant a16w8 --kv-dtype int8
   mindir-llm bench --shape tinyllama-1.1b --quant a8w8-dynamic --prefill 512 --contexts 16
+  mindir-llm bench bundle --tokenizer book.txt
 """
 
 
@@ -93,6 +94,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens in the cache when decoding starts (default: 16,512,1024,1900)",
     )
     parser.add_argument("--quick", action="store_true", help="few and short pieces: a check, not a result")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="TEXT",
+        help="measure instead how fast BUNDLE's tokenizer, or that of a checkpoint's folder, takes this file",
+    )
     parser.add_argument("--exact", action="store_true", help="keep activations in floating point")
     parser.add_argument("--profile", action="store_true", help="print instead where time goes, per operator")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report as JSON as well")
@@ -110,6 +117,11 @@ def _lengths(text: str) -> tuple[int, ...]:
 def _run(args: argparse.Namespace) -> int:
     try:
         _check(args)
+        if args.tokenizer:
+            from mindir_llm.tools.bench.tokenizer import measure_tokenizer
+
+            print(measure_tokenizer(args.bundle, args.tokenizer, args.repeat or 5).text())
+            return 0
         bundle = args.bundle
         if bundle is None:
             bundle = make_bundle(
@@ -158,6 +170,12 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise BenchError(f"--{flag}: {value} is not positive")
+    if args.tokenizer:
+        if args.bundle is None:
+            raise BenchError("--tokenizer needs a BUNDLE, or a folder with tokenizer files")
+        for flag in ("profile", "json", "plot", "threads"):
+            if getattr(args, flag):
+                raise BenchError(f"--{flag} does not go with --tokenizer")
     if args.profile and args.plot:
         raise BenchError("--plot draws a report, which --profile does not make")
     for path in (args.json, args.plot):
