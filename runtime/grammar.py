@@ -109,7 +109,7 @@ class Matcher:
 class GrammarCache:
     """The grammars that were asked for last, by kind and source."""
 
-    _SIZE = 16
+    _SIZE = 8
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Grammar] = {}

@@ -71,20 +71,41 @@ def compiled(text: str, tokenizer: EngineTokenizer | None = None) -> Grammar:
 
 
 @settings(max_examples=300)
-@given(grammar=grammars(), texts=st.lists(st.text(LETTERS, max_size=8), min_size=1, max_size=6))
-def test_gbnf_against_an_oracle(grammar: RandomGrammar, texts: list[str]) -> None:
+@given(
+    grammar=grammars(),
+    texts=st.lists(st.text(LETTERS, max_size=8), max_size=4),
+    picks=st.lists(st.integers(0, 10**6), max_size=12),
+)
+def test_gbnf_against_an_oracle(grammar: RandomGrammar, texts: list[str], picks: list[int]) -> None:
     ours = compiled(grammar.text)
+
+    def check(text: str, taken: bool, matcher: Matcher) -> None:
+        is_whole, begins = Oracle(grammar, text).begins()
+        assert taken == begins, (grammar.text, text)
+        assert not taken or matcher.can_end == is_whole, (grammar.text, text)
+
     for text in texts:
         matcher = ours.matcher()
-        for length in range(len(text) + 1):
-            is_whole, begins = Oracle(grammar, text[:length]).begins()
-            if length:
-                content = text[length - 1].encode()
-                taken = matcher.accept_text(content) == len(content)
-                assert taken == begins, (grammar.text, text[:length])
-                if not taken:
-                    break
-            assert matcher.can_end == is_whole, (grammar.text, text[:length])
+        check("", True, matcher)
+        for length in range(1, len(text) + 1):
+            content = text[length - 1].encode()
+            taken = matcher.accept_text(content) == len(content)
+            check(text[:length], taken, matcher)
+            if not taken:
+                break
+    # Longer texts, of characters that are allowed.
+    matcher, text = ours.matcher(), ""
+    for pick in picks:
+        following = []
+        for letter in LETTERS:
+            trial = matcher.copy()
+            taken = trial.accept_text(letter.encode()) == len(letter.encode())
+            check(text + letter, taken, trial)
+            following += [(letter, trial)] if taken else []
+        if not following:
+            break
+        letter, matcher = following[pick % len(following)]
+        text += letter
 
 
 def allowed_by_trying(

@@ -7,6 +7,8 @@
 int main(void) {
   mllm_graph* graph = NULL;
   mllm_tokenizer* tokenizer = NULL;
+  mllm_grammar* grammar = NULL;
+  mllm_matcher* matcher = NULL;
   mllm_decoder* decoder = NULL;
   mllm_template* chat_template = NULL;
   const char* text = NULL;
@@ -35,6 +37,12 @@ int main(void) {
   if (mllm_session_restore(NULL, 0, "x", 1) != MLLM_ERROR_INVALID_ARGUMENT) return 14;
   mllm_session_close(NULL);
   mllm_sampler_close(NULL);
+  if (mllm_grammar_compile(NULL, MLLM_GRAMMAR_JSON_OBJECT, NULL, 0, &grammar) != MLLM_ERROR_INVALID_ARGUMENT ||
+      grammar)
+    return 20;
+  if (mllm_matcher_create(NULL, NULL, 0, &matcher) != MLLM_ERROR_INVALID_ARGUMENT || matcher) return 21;
+  mllm_grammar_close(NULL);
+  mllm_matcher_close(NULL);
   printf("1 passed, 0 failed\n");
   return 0;
 }

@@ -51,7 +51,7 @@ Expression Grammar::add(Node node) {
   return static_cast<Expression>(nodes_.size() - 1);
 }
 
-Expression Grammar::add(Kind kind, const std::vector<Expression>& parts) {
+Expression Grammar::add(Kind kind, std::span<const Expression> parts) {
   const auto first = static_cast<uint32_t>(parts_.size());
   parts_.insert(parts_.end(), parts.begin(), parts.end());
   return add({kind, first, static_cast<uint32_t>(parts.size())});
@@ -63,22 +63,22 @@ Expression Grammar::text(std::string_view bytes) {
   return add({Kind::Text, first, static_cast<uint32_t>(bytes.size())});
 }
 
-Expression Grammar::chars(CharRanges ranges) {
-  sets_.push_back(normalized(std::move(ranges)));
+Expression Grammar::chars(std::span<const CharRange> ranges) {
+  sets_.push_back(normalized(CharRanges(ranges.begin(), ranges.end())));
   return add({Kind::Chars, static_cast<uint32_t>(sets_.size() - 1), 0});
 }
 
-Expression Grammar::sequence(std::vector<Expression> parts) {
+Expression Grammar::sequence(std::span<const Expression> parts) {
   return parts.size() == 1 ? parts[0] : add(Kind::Sequence, parts);
 }
 
-Expression Grammar::choice(std::vector<Expression> parts) {
+Expression Grammar::choice(std::span<const Expression> parts) {
   return parts.size() == 1 ? parts[0] : add(Kind::Choice, parts);
 }
 
 Expression Grammar::repeat(Expression part, uint32_t least, uint32_t most) {
   if (least == 1 && most == 1) return part;
-  const Expression e = add(Kind::Repeat, {part});
+  const Expression e = add(Kind::Repeat, std::span(&part, 1));
   nodes_[e].least = least;
   nodes_[e].most = most;
   return e;
@@ -89,11 +89,13 @@ Expression Grammar::rule(uint32_t number) {
 }
 
 Expression Grammar::both(Expression a, Expression b) {
-  return add(Kind::Both, {a, b});
+  const Expression parts[] = {a, b};
+  return add(Kind::Both, parts);
 }
 
 Expression Grammar::without(Expression a, Expression b) {
-  return add(Kind::Without, {a, b});
+  const Expression parts[] = {a, b};
+  return add(Kind::Without, parts);
 }
 
 Expression Grammar::machine(Dfa dfa) {

@@ -3,6 +3,8 @@
 #define MINDIR_LLM_GRAMMAR_EXPRESSIONS_H_
 
 #include <cstdint>
+#include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -54,16 +56,26 @@ class Grammar {
 
   // Each throws INVALID_ARGUMENT where the grammar becomes too large.
   Expression text(std::string_view bytes);
-  Expression chars(CharRanges ranges);  // in any order
-  Expression sequence(std::vector<Expression> parts);
-  Expression choice(std::vector<Expression> parts);
+  Expression chars(std::span<const CharRange> ranges);  // in any order
+  Expression sequence(std::span<const Expression> parts);
+  Expression choice(std::span<const Expression> parts);
+  // Lists within braces need no memory of their own.
+  Expression chars(std::initializer_list<CharRange> ranges) {
+    return chars(std::span(ranges.begin(), ranges.size()));
+  }
+  Expression sequence(std::initializer_list<Expression> parts) {
+    return sequence(std::span(parts.begin(), parts.size()));
+  }
+  Expression choice(std::initializer_list<Expression> parts) {
+    return choice(std::span(parts.begin(), parts.size()));
+  }
   Expression repeat(Expression part, uint32_t least, uint32_t most = kUnlimited);
   Expression rule(uint32_t number);
   Expression both(Expression a, Expression b);
   Expression without(Expression a, Expression b);
   Expression machine(Dfa dfa);
-  Expression empty() { return sequence({}); }
-  Expression never() { return choice({}); }
+  Expression empty() { return sequence(std::span<const Expression>()); }
+  Expression never() { return choice(std::span<const Expression>()); }
   Expression optional(Expression part) { return repeat(part, 0, 1); }
 
   uint32_t add_rule(std::string name);
@@ -81,7 +93,7 @@ class Grammar {
 
  private:
   Expression add(Node node);
-  Expression add(Kind kind, const std::vector<Expression>& parts);
+  Expression add(Kind kind, std::span<const Expression> parts);
 
   std::vector<Node> nodes_;
   std::vector<Expression> parts_;

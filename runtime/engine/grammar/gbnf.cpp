@@ -132,7 +132,7 @@ class GbnfParser {
       blank(true);
       choices.push_back(sequence(depth, over_lines));
     }
-    return grammar_.choice(std::move(choices));
+    return grammar_.choice(choices);
   }
 
   Expression sequence(int depth, bool over_lines) {
@@ -167,7 +167,7 @@ class GbnfParser {
       }
       blank(over_lines);
     }
-    return grammar_.sequence(std::move(parts));
+    return grammar_.sequence(parts);
   }
 
   Expression repeated(Expression part) {

@@ -398,7 +398,7 @@ class SchemaConverter {
         if (name == std::string_view("oneOf")) require_exclusive(*group, branches);
         std::vector<Expression> choices;
         for (const Parts& branch : branches) choices.push_back(value(branch));
-        return g_.choice(std::move(choices));
+        return g_.choice(choices);
       }
     }
     const uint32_t types = types_of(flat);
@@ -407,7 +407,7 @@ class SchemaConverter {
       std::vector<Expression> choices;
       for (const Json* v : *values)
         if (filter.allows(*v)) choices.push_back(literal(*v));
-      return g_.choice(std::move(choices));
+      return g_.choice(choices);
     }
     std::vector<Expression> choices;
     if (types & Null) choices.push_back(g_.text("null"));
@@ -416,7 +416,7 @@ class SchemaConverter {
     if (types & String) choices.push_back(text_.quoted(string_body(flat)));
     if (types & Array) choices.push_back(array(flat));
     if (types & Object) choices.push_back(object(flat));
-    return g_.choice(std::move(choices));
+    return g_.choice(choices);
   }
 
   // A value that nothing is said about; depth: how many arrays and objects may be within one another.
@@ -432,7 +432,7 @@ class SchemaConverter {
       choices.push_back(list(inner, 0, kUnlimited));
       choices.push_back(braces(separated(pair(any_string(), inner), 0, kUnlimited)));
     }
-    g_.define(rule, g_.choice(std::move(choices)));
+    g_.define(rule, g_.choice(choices));
     return g_.rule(rule);
   }
 
@@ -529,13 +529,13 @@ class SchemaConverter {
         separate();
         parts.push_back(literal(one));
       }
-      return brackets(g_.sequence(std::move(parts)));
+      return brackets(g_.sequence(parts));
     }
     for (const auto& [key, one] : v.object()) {
       separate();
       parts.push_back(pair(g_.text("\"" + escaped(key) + "\""), literal(one)));
     }
-    return braces(g_.sequence(std::move(parts)));
+    return braces(g_.sequence(parts));
   }
 
   // ---- Numbers
@@ -857,7 +857,7 @@ class SchemaConverter {
           if (fits) choices.push_back(g_.sequence({here, rest[i + 1][more]}));
           if (!properties[i].is_required) choices.push_back(rest[i + 1][n]);
         }
-        rest[i].push_back(link(g_.choice(std::move(choices)), i));
+        rest[i].push_back(link(g_.choice(choices), i));
       }
       if (g_.size() > Grammar::kMostExpressions / 2) unsupported(*flat[0].schema, "the schema is too large");
     }
@@ -901,7 +901,7 @@ class SchemaConverter {
       std::vector<Expression> choices;
       for (const Json* v : *values)
         if (v->is_string() && filter.allows(*v)) choices.push_back(g_.text(escaped(v->string())));
-      return g_.choice(std::move(choices));
+      return g_.choice(choices);
     }
     // In one way of writing only, so that names can be compared.
     return g_.both(string_body(flat), g_.repeat(text_.one_way_char(), 0));
@@ -942,7 +942,7 @@ class SchemaConverter {
       if (flatten(parts, flat_parts)) choices.push_back(pair(key(body), value(parts)));
     }
     if (choices.empty()) return std::nullopt;
-    return g_.choice(std::move(choices));
+    return g_.choice(choices);
   }
 
   // ---- oneOf: exactly one

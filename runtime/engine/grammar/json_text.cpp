@@ -90,7 +90,7 @@ Expression JsonText::blank() {
 
 Expression JsonText::any_char() {
   if (!any_char_) {
-    const auto set = [&](CharRanges ranges) { return g_.chars(std::move(ranges)); };
+    const auto set = [&](CharRanges ranges) { return g_.chars(ranges); };
     const Expression hex = set({{'0', '9'}, {'a', 'f'}, {'A', 'F'}});
     const Expression d = set({{'d', 'd'}, {'D', 'D'}});
     // A surrogate is no character: a high one needs its low one.
@@ -128,12 +128,12 @@ Expression JsonText::chars(const CharRanges& set) {
   }
   for (CharRange& r : plain) r.low = std::max(r.low, 0x20u);
   std::erase_if(plain, [](const CharRange& r) { return r.low > r.high; });
-  if (!plain.empty()) choices.push_back(g_.chars(std::move(plain)));
+  if (!plain.empty()) choices.push_back(g_.chars(plain));
   for (uint32_t code = 0; code <= '\\'; ++code) {
     const std::string special = escape(code);
     if (!special.empty() && contains(wanted, code)) choices.push_back(g_.text(special));
   }
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 Expression JsonText::quoted(Expression body) {
@@ -153,7 +153,7 @@ Expression JsonText::digits_from(std::string_view low) {
     const auto rest = static_cast<uint32_t>(low.size() - 1);
     choices.push_back(g_.sequence({g_.chars({digit_range(next(low[0]), '9')}), digits(rest, rest)}));
   }
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 Expression JsonText::digits_to(std::string_view high) {
@@ -163,7 +163,7 @@ Expression JsonText::digits_to(std::string_view high) {
     const auto rest = static_cast<uint32_t>(high.size() - 1);
     choices.push_back(g_.sequence({g_.chars({digit_range('0', previous(high[0]))}), digits(rest, rest)}));
   }
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 Expression JsonText::same_length(std::string_view low, std::string_view high) {
@@ -178,7 +178,7 @@ Expression JsonText::same_length(std::string_view low, std::string_view high) {
     choices.push_back(
         g_.sequence({g_.chars({digit_range(next(low[0]), previous(high[0]))}), digits(rest, rest)}));
   }
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 // From low to high, both included.
@@ -194,7 +194,7 @@ Expression JsonText::natural(uint64_t low, uint64_t high) {
     low = 1;
     for (size_t i = 0; i < first.size(); ++i) low *= 10;
   }
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 Expression JsonText::integer(const NumberRange& range, const std::string& where) {
@@ -225,7 +225,7 @@ Expression JsonText::integer(const NumberRange& range, const std::string& where)
     const auto least = static_cast<uint64_t>(std::max<int64_t>(-high, 1));
     choices.push_back(g_.sequence({g_.text("-"), natural(least, static_cast<uint64_t>(-low))}));
   }
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 Expression JsonText::multiples(int64_t factor) {
@@ -288,7 +288,7 @@ Expression JsonText::at_least(const Decimal& bound, bool excluded) {
     std::vector<Expression> choices = {g_.sequence({g_.text(std::string_view(f).substr(i, 1)), rest})};
     if (f[i] < '9')
       choices.push_back(g_.sequence({g_.chars({digit_range(next(f[i]), '9')}), digits(0, most - i - 1)}));
-    rest = g_.choice(std::move(choices));
+    rest = g_.choice(choices);
   }
   const Expression any = g_.optional(g_.sequence({g_.text("."), digits(1, most)}));
   const bool from_whole = f.empty() && !excluded;
@@ -296,7 +296,7 @@ Expression JsonText::at_least(const Decimal& bound, bool excluded) {
       g_.sequence({natural(bound.whole, bound.whole), from_whole ? any : g_.sequence({g_.text("."), rest})})};
   if (bound.whole < kLargestWhole)
     choices.push_back(g_.sequence({natural(bound.whole + 1, kLargestWhole), any}));
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 Expression JsonText::at_most(const Decimal& bound, bool excluded) {
@@ -311,7 +311,7 @@ Expression JsonText::at_most(const Decimal& bound, bool excluded) {
   if (f.empty()) {
     const Expression zeros = g_.sequence({g_.text("."), g_.repeat(g_.text("0"), 1, most)});
     if (!excluded) choices.push_back(g_.sequence({whole, g_.optional(zeros)}));
-    return g_.choice(std::move(choices));
+    return g_.choice(choices);
   }
   // What may follow when all digits so far were the bound's own.
   Expression rest = excluded ? g_.never() : g_.repeat(g_.text("0"), 0, most - size);
@@ -321,10 +321,10 @@ Expression JsonText::at_most(const Decimal& bound, bool excluded) {
     std::vector<Expression> digit = {g_.sequence({g_.text(std::string_view(f).substr(i, 1)), same})};
     if (f[i] > '0')
       digit.push_back(g_.sequence({g_.chars({digit_range('0', previous(f[i]))}), digits(0, most - i - 1)}));
-    rest = g_.choice(std::move(digit));
+    rest = g_.choice(digit);
   }
   choices.push_back(g_.sequence({whole, g_.optional(g_.sequence({g_.text("."), rest}))}));
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 Expression JsonText::number(const NumberRange& range, const std::string& where) {
@@ -364,7 +364,7 @@ Expression JsonText::number(const NumberRange& range, const std::string& where) 
     if (r.low) e = g_.both(e, at_most(decimal(-r.low->value), r.low->excluded));
     choices.push_back(g_.sequence({g_.text("-"), e}));
   }
-  return g_.choice(std::move(choices));
+  return g_.choice(choices);
 }
 
 }  // namespace mllm::grammar

@@ -10,7 +10,7 @@
 namespace mllm::grammar {
 namespace {
 
-constexpr size_t kMaskBytes = 16 << 20;    // of all masks of a grammar
+constexpr size_t kMaskBytes = 8 << 20;     // of all masks of a grammar
 constexpr size_t kCollectAbove = 1 << 15;  // states and frames
 constexpr size_t kMostLoops = 16;          // bodies of loops whose tokens are known
 

@@ -47,9 +47,9 @@ class PatternParser {
       if (!from_start) parts.push_back(anything());
       parts.push_back(e);
       if (!to_end) parts.push_back(anything());
-      choices.push_back(g_.sequence(std::move(parts)));
+      choices.push_back(g_.sequence(parts));
     } while (take("|"));
-    return g_.choice(std::move(choices));
+    return g_.choice(choices);
   }
 
  private:
@@ -72,7 +72,7 @@ class PatternParser {
     std::vector<Expression> choices;
     do choices.push_back(alternative(depth));
     while (take("|"));
-    return g_.choice(std::move(choices));
+    return g_.choice(choices);
   }
 
   Expression alternative(int depth) {
@@ -84,7 +84,7 @@ class PatternParser {
       if (c == '*' || c == '+' || c == '?') invalid("there is nothing to repeat");
       parts.push_back(quantified(atom(depth)));
     }
-    return g_.sequence(std::move(parts));
+    return g_.sequence(parts);
   }
 
   Expression atom(int depth) {
