@@ -125,6 +125,7 @@ INVALID: list[tuple[str, Any, str]] = [
     ("negative length", {"type": "string", "minLength": -1}, "#/minLength: expected a whole number"),
     ("bound", {"type": "number", "minimum": "0"}, "#/minimum: expected a number"),
     ("dangling", {"$ref": "#/$defs/x"}, '#/$ref: there is nothing at "#/$defs/x"'),
+    ("circle", {"$ref": "#/$defs/x", "$defs": {"x": {"$ref": "#"}}}, "refers to itself"),
     ("pattern", {"type": "string", "pattern": "a("}, 'pattern "a(" at character 3: a ( is not closed'),
     ("impossible", {"type": "integer", "minimum": 2, "maximum": 1}, "matches no text"),
     ("false", False, "matches no text"),

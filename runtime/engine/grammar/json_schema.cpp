@@ -280,6 +280,16 @@ class SchemaConverter {
     return *found->second;
   }
 
+  void refuse_circle(const Json& reference) const {
+    std::set<const Json*> seen;
+    for (const Json* at = &reference; at;) {
+      if (!seen.insert(at).second) invalid(reference, "refers to itself, which says nothing");
+      const Json& next = resolve(*at);
+      at = next.is_object() ? next.find("$ref") : nullptr;
+      if (at && !at->is_string()) at = nullptr;
+    }
+  }
+
   // References and allOf followed; sorted, each once. False where no value is valid.
   bool flatten(const Parts& parts, Parts& flat) {
     std::set<Part> found;
@@ -296,7 +306,10 @@ class SchemaConverter {
       if (!found.insert(part).second) continue;
       if (found.size() > kMostCombined)
         unsupported(*part.schema, "too many schemas hold at one place together");
-      if (const Json* reference = member(part, "$ref")) open.push_back({&resolve(*reference)});
+      if (const Json* reference = member(part, "$ref")) {
+        refuse_circle(*reference);
+        open.push_back({&resolve(*reference)});
+      }
       if (const Json* all = member(part, "allOf"))
         for (const Json& one : all->array()) open.push_back({&one});
     }

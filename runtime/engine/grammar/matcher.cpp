@@ -199,7 +199,7 @@ void CompiledGrammar::collect_if_large() {
 Matcher::Matcher(std::shared_ptr<CompiledGrammar> grammar, std::vector<int32_t> end_tokens)
     : grammar_(std::move(grammar)), end_tokens_(std::move(end_tokens)) {
   for (const int32_t id : end_tokens_) {
-    if (id < 0) fail_argument("end token " + std::to_string(id) + " is no token id");
+    if (id < 0 || id >= 1 << 24) fail_argument("end token " + std::to_string(id) + " is no token id");
   }
   const std::lock_guard lock(grammar_->mutex_);
   state_ = grammar_->start_;
