@@ -14,7 +14,7 @@ DEMO_BUNDLE := build/demo-bundle
 EXPORT := $(BIN)/mindir-llm export $(DEMO_CHECKPOINT)
 TEST_BUNDLES := $(abspath build/test-bundles/cpu-float32):$(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/ascend-a16w8):$(abspath build/test-bundles/cpu-a16w4):$(abspath build/test-bundles/cpu-kv8)
 
-.PHONY: demo test setup build-cpp lint format test-cpp test-python test-asan test-tsan test-arm arm-tools clean
+.PHONY: demo test setup build-cpp lint format test-cpp test-python test-asan test-tsan test-arm test-cross test-package clean
 
 setup: $(VENV)/.ready
 
@@ -86,25 +86,40 @@ test-tsan: setup build/test-bundles/.ready
 	$(BIN)/cmake --build build/tsan -j $(JOBS) --target thread_pool_test session_test generator_test
 	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R '^(thread_pool|session|generator)_test$$'
 
-# The C++ unit tests on emulated 64-bit ARM processors: one with plain NEON, one with its dot products, one with its
-# matrix products. The later ones run only tests of what differs between them.
-ARM_CXX ?= aarch64-linux-gnu-g++
-ARM_CC ?= aarch64-linux-gnu-gcc
-ARM_QEMU ?= qemu-aarch64
-ARM_LIBRARIES ?= /usr/aarch64-linux-gnu
-ARM_CTEST = MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/aarch64/runtime/engine --output-on-failure
+# The C++ unit tests (tokenizers, kernels, sessions) and whole generations on emulated processors, built by Debian's
+# cross compilers: 64-bit ARM with plain NEON, with its dot products and with its matrix products (the later two run only
+# tests of what differs), ARMv7 and 64-bit RISC-V. Executables are static. The text must be that of this machine.
+CROSS_TOOLS := g++-aarch64-linux-gnu g++-arm-linux-gnueabihf g++-riscv64-linux-gnu qemu-user
+CROSS_CTEST = MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --output-on-failure --test-dir build/cross-$*/runtime/engine
+KERNEL_TESTS := -R '^(isa|matmul|fused|session)_test$$'
 
-arm-tools:
-	@command -v $(ARM_CXX) > /dev/null && command -v $(ARM_QEMU) > /dev/null || \
-	  (echo "make test-arm needs the Debian packages g++-aarch64-linux-gnu and qemu-user" && false)
+cross-tools-%:
+	@test -n "$$($(BIN)/python -m mindir_llm.tools.package.cross tools $*)" || \
+	  (echo "make test-cross needs the Debian packages $(CROSS_TOOLS)" && false)
 
-test-arm: arm-tools setup build/test-bundles/.ready
+build-cross-%: setup cross-tools-%
 	mkdir -p build
-	$(CMAKE) -S . -B build/aarch64 -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_C_COMPILER=$(ARM_CC) -DCMAKE_CXX_COMPILER=$(ARM_CXX) "-DCMAKE_CROSSCOMPILING_EMULATOR=$(ARM_QEMU);-L;$(ARM_LIBRARIES)" > build/aarch64-configure.log || (cat build/aarch64-configure.log && false)
-	$(BIN)/cmake --build build/aarch64 -j $(JOBS)
-	QEMU_CPU=cortex-a57 MINDIR_LLM_TEST_ISA=neon $(ARM_CTEST)
-	QEMU_CPU=neoverse-n1 MINDIR_LLM_TEST_ISA=neondot $(ARM_CTEST) -R '^(isa|matmul|fused|session)_test$$'
-	QEMU_CPU=max MINDIR_LLM_TEST_ISA=neoni8mm $(ARM_CTEST) -R '^(isa|matmul|fused|session)_test$$'
+	$(CMAKE) -S . -B build/cross-$* -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_EXE_LINKER_FLAGS=-static -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/runtime/engine/cmake/toolchains/$*.cmake > build/cross-$*.log || (cat build/cross-$*.log && false)
+	$(BIN)/cmake --build build/cross-$* -j $(JOBS)
+
+test-cross-%: build-cross-% build/test-bundles/.ready
+	QEMU_CPU=$(if $(filter aarch64,$*),cortex-a57 MINDIR_LLM_TEST_ISA=neon,$(if $(filter riscv64,$*),rv64,max)) $(CROSS_CTEST)
+	$(if $(filter aarch64,$*),QEMU_CPU=neoverse-n1 MINDIR_LLM_TEST_ISA=neondot $(CROSS_CTEST) $(KERNEL_TESTS))
+	$(if $(filter aarch64,$*),QEMU_CPU=max MINDIR_LLM_TEST_ISA=neoni8mm $(CROSS_CTEST) $(KERNEL_TESTS))
+	$(BIN)/python -m mindir_llm.tools.package.cross compare $* build/cross-$*/runtime/engine/mindir-llm build/test-bundles/cpu-float32 build/test-bundles/cpu-a16w8
+
+test-cross: test-cross-aarch64 test-cross-armv7 test-cross-riscv64
+
+test-arm: test-cross-aarch64
+
+# Packages of this machine, twice: the same bytes; an appliance in an empty root.
+test-package: setup build/test-bundles/.ready
+	rm -rf build/package-test
+	$(BIN)/python -m mindir_llm.tools.package --target host --work build/package-test/first --output build/package-test/dist-first
+	$(BIN)/python -m mindir_llm.tools.package --target host --work build/package-test/second --output build/package-test/dist-second
+	diff -r build/package-test/dist-first build/package-test/dist-second
+	$(BIN)/python -m mindir_llm.tools.package --target host --bundle build/test-bundles/cpu-a16w8 --work build/package-test/first --output build/package-test/dist-first
+	$(BIN)/python -m mindir_llm.tools.package.empty_root build/package-test/dist-first/cpu-a16w8-linux-$$(uname -m).tar.gz
 
 clean:
 	rm -rf build $(VENV)

@@ -3,6 +3,7 @@
 #define MINDIR_LLM_API_USAGE_H_
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <string>
@@ -69,7 +70,8 @@ class Usage {
     cancel();
     if (is_busy_) end_call();
     if (is_busy_ && user_ == std::this_thread::get_id()) return;
-    idle_.wait(lock, [this] { return !is_busy_; });
+    // wait() without a time would need the C++ runtime of GCC 12, which systems with glibc 2.34 lack.
+    while (is_busy_) idle_.wait_for(lock, std::chrono::hours(1));
   }
 
   void close() {

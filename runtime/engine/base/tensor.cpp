@@ -92,7 +92,10 @@ int64_t numel(const Dims& dims) {
 }
 
 size_t nbytes(DType dtype, const Dims& dims) {
-  return static_cast<size_t>(numel(dims)) * dtype_size(dtype);
+  const uint64_t bytes = static_cast<uint64_t>(numel(dims)) * dtype_size(dtype);
+  // 32-bit machines: no object is larger, and no offset inside of one overflows.
+  if (bytes > PTRDIFF_MAX) fail_format("a shape is too large for this machine: " + dims_text(dims));
+  return static_cast<size_t>(bytes);
 }
 
 namespace {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <map>
 #include <unordered_map>
 #include <unordered_set>
@@ -12,7 +13,7 @@ namespace mllm {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr size_t kMaxArena = size_t{1} << 47;
+constexpr size_t kMaxArena = sizeof(size_t) > 4 ? uint64_t{1} << 47 : PTRDIFF_MAX;
 
 size_t align(size_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
@@ -53,7 +54,7 @@ size_t place(std::vector<Block>& blocks) {
     b.offset = offset;
     if (b.bytes > kMaxArena - offset) {
       throw Error(MLLM_ERROR_OUT_OF_MEMORY,
-                  "out of memory: the intermediate values need more than 2^47 bytes");
+                  "out of memory: the intermediate values need more than this machine can address");
     }
     total = std::max(total, offset + b.bytes);
     placed.insert(std::upper_bound(placed.begin(), placed.end(), &b,

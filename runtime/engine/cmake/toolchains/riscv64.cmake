@@ -1,0 +1,5 @@
+# Builds for riscv64 Linux with Debian's compiler (g++-riscv64-linux-gnu); runs what it built with qemu-user, where that is.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR riscv64)
+set(MLLM_TRIPLE riscv64-linux-gnu)
+include(${CMAKE_CURRENT_LIST_DIR}/debian.cmake)

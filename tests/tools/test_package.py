@@ -1,0 +1,228 @@
+"""Packages: the same bytes whenever they are made, checksums that fit, tags that say what a library needs."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mindir_llm.runtime._native import library
+from mindir_llm.tools.package import targets
+from mindir_llm.tools.package.appliance import write_appliance
+from mindir_llm.tools.package.archive import checksums, write_tar
+from mindir_llm.tools.package.build import Built
+from mindir_llm.tools.package.command import main
+from mindir_llm.tools.package.cross import PROCESSORS, emulated_text, emulator, text_here
+from mindir_llm.tools.package.deb import write_deb
+from mindir_llm.tools.package.elf import Needs, check_needs, read_needs
+from mindir_llm.tools.package.errors import PackageError
+from mindir_llm.tools.package.layout import write_archive, write_static_archive
+from mindir_llm.tools.package.sbom import sbom
+from mindir_llm.tools.package.targets import find_target
+from mindir_llm.tools.package.wheel import platform_tag, write_wheel
+
+X86 = find_target("x86_64")
+NEEDS = Needs(62, ("libc.so.6", "libstdc++.so.6"), {"GLIBC": "2.34", "GLIBCXX": "3.4.29"})
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Built:
+    """What a build would have left, with text instead of programs."""
+    tree = tmp_path / "tree"
+    for name in (
+        "bin/mindir-llm",
+        "lib/libmindir_llm.so.0.1.0",
+        "lib/libmindir_llm.a",
+        "include/mindir_llm.h",
+    ):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(f"this is {name}\n" * 100)
+    (tree / "bin" / "mindir-llm").chmod(0o755)
+    (tree / "lib" / "libmindir_llm.so.1").symlink_to("libmindir_llm.so.0.1.0")
+    (tree / "lib" / "libmindir_llm.so").symlink_to("libmindir_llm.so.1")
+    static = tmp_path / "mindir-llm-static"
+    static.write_text("this is static\n")
+    return Built(X86, tree, static, NEEDS, NEEDS)
+
+
+def unpacked(archive: Path, to: Path) -> Path:
+    with tarfile.open(archive) as tar:
+        tar.extractall(to, filter="data")
+    (root,) = to.iterdir()
+    return root
+
+
+def test_tar_depends_on_names_content_and_the_executable_bit_only(tmp_path: Path) -> None:
+    contents = {"b/two": b"2", "a": b"1" * 70_000, "b/one": b""}
+    made = []
+    for order in (list(contents), sorted(contents)):
+        root = tmp_path / f"{len(made)}" / "root"
+        for name in order:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(contents[name])
+            (root / name).chmod(0o755 if name == "a" else (0o600, 0o664)[len(made)])
+            os.utime(root / name, (len(made) * 1e6, len(made) * 1e6))
+        archive = tmp_path / f"{len(made)}.tar.gz"
+        write_tar(root, archive)
+        made.append(archive.read_bytes())
+    assert made[0] == made[1]
+    with tarfile.open(tmp_path / "0.tar.gz") as tar:
+        members = {m.name: m for m in tar.getmembers()}
+    assert list(members) == ["root", "root/a", "root/b", "root/b/one", "root/b/two"]
+    assert {(m.uid, m.gid, m.uname) for m in members.values()} == {(0, 0, "")}
+    assert (members["root/a"].mode, members["root/b/two"].mode) == (0o755, 0o644)
+
+
+def test_archives_hold_what_their_checksums_say(built: Built, tmp_path: Path) -> None:
+    for write in (write_archive, write_static_archive):
+        archive = write(built, "0.1.0", tmp_path / "work", tmp_path)
+        root = unpacked(archive, tmp_path / write.__name__)
+        listed = dict(reversed(line.split("  ")) for line in (root / "SHA256SUMS").read_text().splitlines())
+        files = [p for p in root.rglob("*") if p.is_file() and not p.is_symlink() and p.name != "SHA256SUMS"]
+        assert listed == {
+            p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
+        }
+        assert {"LICENSE", "README.md", "sbom.spdx.json", "bin/mindir-llm"} <= set(listed)
+        assert os.access(root / "bin" / "mindir-llm", os.X_OK)
+        again = write(built, "0.1.0", tmp_path / "elsewhere", tmp_path / "work")
+        assert again.read_bytes() == archive.read_bytes()
+
+
+def test_sbom_names_every_file_and_what_is_linked_in(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "x").write_text("x")
+    (tmp_path / "y").write_text("y")
+    document = json.loads(json.dumps(sbom(tmp_path, "0.1.0", with_runtimes=True)))
+    assert document["spdxVersion"] == "SPDX-2.3" and document["dataLicense"] == "CC0-1.0"
+    assert [f["fileName"] for f in document["files"]] == ["./bin/x", "./y"]
+    # SPDX's verification code: SHA-1 over the files' SHA-1s in order.
+    sha1s = sorted(hashlib.sha1(text).hexdigest() for text in (b"x", b"y"))
+    code = hashlib.sha1("".join(sha1s).encode()).hexdigest()
+    package = document["packages"][0]
+    assert package["packageVerificationCode"]["packageVerificationCodeValue"] == code
+    identifiers = {e["SPDXID"] for part in ("packages", "files") for e in document[part]} | {
+        "SPDXRef-DOCUMENT"
+    }
+    for relation in document["relationships"]:
+        assert {relation["spdxElementId"], relation["relatedSpdxElement"]} <= identifiers
+    linked = [r for r in document["relationships"] if r["relationshipType"] == "STATIC_LINK"]
+    assert len(linked) == 2
+
+
+@pytest.mark.parametrize(
+    ("versions", "tag"),
+    [
+        ({"GLIBC": "2.17", "GLIBCXX": "3.4.19"}, "manylinux_2_28_x86_64"),
+        ({"GLIBC": "2.33", "GLIBCXX": "3.4.29"}, "manylinux_2_34_x86_64"),
+        ({"GLIBC": "2.36", "GLIBCXX": "3.4.29"}, "manylinux_2_36_x86_64"),
+    ],
+)
+def test_wheel_tag_is_the_oldest_system_that_has_all_symbols(versions: dict[str, str], tag: str) -> None:
+    assert platform_tag(Needs(62, (), versions), "x86_64") == tag
+
+
+def test_wheel_tag_beyond_what_is_known_is_an_error() -> None:
+    with pytest.raises(PackageError, match=r"GLIBCXX_3\.4\.99"):
+        platform_tag(Needs(62, (), {"GLIBCXX": "3.4.99"}), "x86_64")
+
+
+def test_wheel_records_its_files_and_leaves_the_engine_out(built: Built, tmp_path: Path) -> None:
+    wheel = write_wheel(built, tmp_path)
+    assert wheel.name == "mindir_llm-0.1.0-py3-none-manylinux_2_34_x86_64.whl"
+    content = wheel.read_bytes()
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        record = archive.read("mindir_llm-0.1.0.dist-info/RECORD").decode().splitlines()
+        for line in record:
+            name, digest, size = line.rsplit(",", 2)
+            if digest:
+                data = archive.read(name)
+                packed = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+                assert (digest, size) == (f"sha256={packed}", str(len(data)))
+        assert {line.rsplit(",", 2)[0] for line in record} == names
+        metadata = archive.read("mindir_llm-0.1.0.dist-info/METADATA").decode()
+    assert "Name: mindir-llm" in metadata and "Requires-Dist: numpy" in metadata
+    assert {"mindir_llm/runtime/libmindir_llm.so", "mindir_llm/runtime/cli.py"} <= names
+    assert not [name for name in names if "/engine/" in name or name.endswith((".cpp", ".pyc"))]
+    assert write_wheel(built, tmp_path).read_bytes() == content
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb (Debian package dpkg)")
+def test_deb_has_the_tree_and_asks_for_its_libraries(built: Built, tmp_path: Path) -> None:
+    package = write_deb(built, "0.1.0", tmp_path / "work", tmp_path)
+    fields = subprocess.run(["dpkg-deb", "-f", package], capture_output=True, text=True, check=True).stdout
+    assert "Architecture: amd64" in fields and "Version: 0.1.0-1" in fields
+    assert "Depends: libc6 (>= 2.34), libgcc-s1 (>= 3.0), libstdc++6 (>= 11)" in fields
+    content = subprocess.run(["dpkg-deb", "-c", package], capture_output=True, text=True, check=True).stdout
+    assert "./usr/bin/mindir-llm" in content and "libmindir_llm.so -> libmindir_llm.so.1" in content
+    assert content.count("root/root") == len(content.splitlines())
+    root = tmp_path / "unpacked"
+    subprocess.run(["dpkg-deb", "-R", package, root], check=True)
+    assert (root / "DEBIAN" / "shlibs").read_text() == "libmindir_llm 1 mindir-llm (>= 0.1.0)\n"
+    changes = gzip.decompress((root / "usr/share/doc/mindir-llm/changelog.Debian.gz").read_bytes())
+    assert changes.startswith(b"mindir-llm (0.1.0-1)")
+    again = write_deb(built, "0.1.0", tmp_path / "elsewhere", tmp_path / "work")
+    assert again.read_bytes() == package.read_bytes()
+
+
+def test_appliance_brings_model_and_executable(built: Built, tmp_path: Path) -> None:
+    bundle = tmp_path / "tales"
+    bundle.mkdir()
+    with pytest.raises(PackageError, match=r"tales: no bundle: manifest\.json is missing"):
+        write_appliance(built, "0.1.0", bundle, tmp_path / "work", tmp_path)
+    (bundle / "manifest.json").write_text("{}")
+    root = unpacked(write_appliance(built, "0.1.0", bundle, tmp_path / "work", tmp_path), tmp_path / "to")
+    assert root.name == "tales-linux-x86_64"
+    assert (root / "bundle" / "manifest.json").read_text() == "{}"
+    assert (root / "mindir-llm").read_text() == "this is static\n"
+    assert os.access(root / "run", os.X_OK) and os.access(root / "mindir-llm", os.X_OK)
+    assert checksums(root) == (root / "SHA256SUMS").read_text()
+
+
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump (Debian package binutils)")
+def test_needs_are_read_from_the_engine_itself() -> None:
+    path = Path(library()._name)
+    needs = read_needs(path, "objdump")
+    assert "libc.so.6" in needs.libraries and "GLIBC" in needs.versions
+    other = find_target("riscv64")
+    with pytest.raises(PackageError, match="not for riscv64"):
+        check_needs(path, needs, other)
+    host = find_target(platform.machine())
+    newer = Needs(host.elf_machine, needs.libraries, {**needs.versions, "GLIBC": "2.99"})
+    with pytest.raises(PackageError, match=r"needs GLIBC_2\.99, and GLIBC_2\.34 is the newest"):
+        check_needs(path, newer, host)
+    strange = Needs(host.elf_machine, ("libfoo.so.1",), {})
+    with pytest.raises(PackageError, match=r"needs libfoo\.so\.1"):
+        check_needs(path, strange, host)
+
+
+def test_missing_tools_and_targets_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(targets.shutil, "which", lambda program: None)
+    assert main(["--target", "riscv64"]) == 1
+    expected = "riscv64-linux-gnu-g++ is missing: apt-get install g++-riscv64-linux-gnu"
+    if platform.machine() != "riscv64":
+        assert capsys.readouterr().err == f"error: {expected}\n"
+    assert main(["--target", "vax"]) == 1
+    assert "no target 'vax': there are x86_64, aarch64, armv7, riscv64" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", sorted(PROCESSORS))
+def test_emulated_machines_write_the_same_text(target: str) -> None:
+    root = Path(__file__).resolve().parents[2]
+    executable = root / "build" / f"cross-{target}" / "runtime" / "engine" / "mindir-llm"
+    bundle = root / "build" / "test-bundles" / "cpu-a16w8"
+    if emulator(target) is None or not executable.is_file() or not bundle.is_dir():
+        pytest.skip(f"run make test-cross-{target} once: it builds what is emulated here")
+    assert emulated_text(target, PROCESSORS[target][0], executable, bundle) == text_here(bundle)

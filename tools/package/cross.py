@@ -1,0 +1,79 @@
+"""Runs a static executable of another machine under qemu-user and compares its text with that made here.
+
+python -m mindir_llm.tools.package.cross compare armv7 build/cross-armv7/runtime/engine/mindir-llm BUNDLE...
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mindir_llm.runtime import LLM, SamplingParams
+from mindir_llm.tools.package.errors import PackageError
+from mindir_llm.tools.package.targets import find_target
+
+__all__ = ["PROCESSORS", "emulated_text", "emulator", "main", "text_here"]
+
+PROMPT, TOKENS = "Once upon a time", 60
+# Processors that QEMU emulates for a target: between them every kernel set is chosen.
+PROCESSORS = {
+    "aarch64": ("cortex-a57", "neoverse-n1", "max"),
+    "armv7": ("cortex-a9", "max"),
+    "riscv64": ("rv64",),
+}
+_QEMU = {"aarch64": "qemu-aarch64", "armv7": "qemu-arm", "riscv64": "qemu-riscv64"}
+
+
+def emulator(target: str) -> str | None:
+    """The program that runs a target's executables here, or None."""
+    return shutil.which(_QEMU[target]) or shutil.which(f"{_QEMU[target]}-static")
+
+
+def emulated_text(target: str, processor: str, executable: Path, bundle: Path) -> str:
+    """What the executable continues PROMPT with, greedily."""
+    program = emulator(target)
+    if program is None:
+        raise PackageError(f"{_QEMU[target]} is missing: apt-get install qemu-user")
+    command = [program, str(executable), "run", str(bundle), "-p", PROMPT]
+    command += ["--max-tokens", str(TOKENS), "--temperature", "0", "--quiet"]
+    environment = {**os.environ, "QEMU_CPU": processor}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise PackageError(f"{target} ({processor}): {done.stderr.strip() or done.returncode}")
+    return done.stdout.removesuffix("\n")
+
+
+def text_here(bundle: Path) -> str:
+    """The same from this machine's engine."""
+    outputs = LLM(model=str(bundle)).generate([PROMPT], SamplingParams(temperature=0.0, max_tokens=TOKENS))
+    return outputs[0].outputs[0].text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`tools TARGET` prints the emulator where all that a target needs is here; `compare` compares."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        target = find_target(words[1])
+        if words[0] == "tools":
+            target.tool("g++")
+            print(emulator(target.name) or "", end="")
+            return 0
+        for bundle in map(Path, words[3:]):
+            expected = text_here(bundle)
+            for processor in PROCESSORS[target.name]:
+                text = emulated_text(target.name, processor, Path(words[2]), bundle)
+                if text != expected:
+                    raise PackageError(f"{target.name} ({processor}), {bundle}: {text!r}, not {expected!r}")
+                print(f"{target.name} ({processor}), {bundle.name}: the text of this machine", flush=True)
+    except PackageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
