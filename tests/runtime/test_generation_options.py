@@ -70,7 +70,7 @@ def test_several_texts_of_a_prompt(batch_size: int) -> None:
         alone = dataclasses.replace(params, n=1, seed=7 + number)
         assert text.token_ids == llm.generate(IDS, alone)[0].outputs[0].token_ids
     assert first.metrics.decode_tokens == 4 * 5
-    with pytest.raises(InvalidArgumentError, match="n and best_of are for generate"):
+    with pytest.raises(InvalidArgumentError, match="n and best_of are for what comes at once"):
         llm.stream(IDS, params)
 
 

@@ -64,6 +64,8 @@ class Talk {
 
   // Until the user leaves. At a terminal errors do not end the conversation.
   void run() {
+    std::optional<ConversationGuard> guard;
+    if (terminal_.is_interactive()) guard.emplace();
     for (bool goes_on = true; goes_on;) {
       try {
         const auto text = terminal_.turn();

@@ -1,9 +1,11 @@
 #include "cli/interrupt.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 
 #include "cli/failure.h"
 
@@ -12,6 +14,7 @@ namespace {
 
 std::atomic<mllm_generator*> answering{nullptr};
 std::atomic<bool> is_reading{false};
+std::atomic<bool> is_conversing{false};
 std::atomic<bool> was_seen{false};
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<mllm_generator*>::is_always_lock_free);
 
@@ -20,9 +23,12 @@ void on_interrupt(int) {
     was_seen = true;
     return;
   }
-  mllm_generator* const generator = answering;
-  if (!generator || was_seen.exchange(true)) ::_exit(kInterrupted);
-  mllm_generator_cancel(generator);
+  if (mllm_generator* const generator = answering) {
+    if (was_seen.exchange(true)) ::_exit(kInterrupted);
+    mllm_generator_cancel(generator);
+    return;
+  }
+  if (!is_conversing) ::_exit(kInterrupted);
 }
 
 }  // namespace
@@ -54,8 +60,28 @@ LineGuard::~LineGuard() {
   is_reading = false;
 }
 
-bool LineGuard::was_interrupted() const {
-  return was_seen;
+bool LineGuard::wait_for_input() const {
+  // Blocked but while poll waits: a signal right before it would otherwise be lost.
+  sigset_t interrupt, before;
+  ::sigemptyset(&interrupt);
+  ::sigaddset(&interrupt, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &interrupt, &before);
+  pollfd input{STDIN_FILENO, POLLIN, 0};
+  int ready = 0;
+  while (!was_seen && ready <= 0) {
+    ready = ::ppoll(&input, 1, nullptr, &before);
+    if (ready < 0 && errno != EINTR) break;  // read() will say what is wrong
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return !was_seen;
+}
+
+ConversationGuard::ConversationGuard() {
+  is_conversing = true;
+}
+
+ConversationGuard::~ConversationGuard() {
+  is_conversing = false;
 }
 
 }  // namespace mllm::cli

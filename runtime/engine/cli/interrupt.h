@@ -20,14 +20,24 @@ class AnswerGuard {
   AnswerGuard& operator=(const AnswerGuard&) = delete;
 };
 
-// While one exists, Ctrl-C interrupts a read from the terminal.
+// While one exists, Ctrl-C gives up the line that is being typed.
 class LineGuard {
  public:
   LineGuard();
   ~LineGuard();
   LineGuard(const LineGuard&) = delete;
   LineGuard& operator=(const LineGuard&) = delete;
-  bool was_interrupted() const;
+  // Until there is something to read (true) or Ctrl-C was pressed, since this exists (false).
+  bool wait_for_input() const;
+};
+
+// While one exists, Ctrl-C between a line and its answer, or the other way round, does nothing.
+class ConversationGuard {
+ public:
+  ConversationGuard();
+  ~ConversationGuard();
+  ConversationGuard(const ConversationGuard&) = delete;
+  ConversationGuard& operator=(const ConversationGuard&) = delete;
 };
 
 }  // namespace mllm::cli

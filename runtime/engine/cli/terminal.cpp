@@ -47,9 +47,13 @@ std::optional<std::string> Terminal::turn() {
 
 std::optional<std::string> Terminal::line(std::string_view prompt) {
   while (true) {
-    if (is_interactive_) write_out(prompt);
+    std::optional<LineGuard> guard;
+    if (is_interactive_) {
+      guard.emplace();
+      write_out(prompt);
+    }
     std::optional<std::string> out;
-    if (!read_line(out)) {  // gives the line up, not the program
+    if (!read_line(out, guard ? &*guard : nullptr)) {  // gives the line up, not the program
       write_out("\n");
       if (prompt != "> ") return std::nullopt;
       note("(Ctrl-D or /exit leaves)");
@@ -61,9 +65,7 @@ std::optional<std::string> Terminal::line(std::string_view prompt) {
   }
 }
 
-bool Terminal::read_line(std::optional<std::string>& out) {
-  std::optional<LineGuard> guard;
-  if (is_interactive_) guard.emplace();
+bool Terminal::read_line(std::optional<std::string>& out, const LineGuard* guard) {
   while (true) {
     const size_t end = buffered_.find('\n');
     if (end != buffered_.npos || (has_ended_ && !buffered_.empty())) {
@@ -73,13 +75,13 @@ bool Terminal::read_line(std::optional<std::string>& out) {
       return true;
     }
     if (has_ended_) return true;
-    char bytes[4096];
-    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
-    if (n < 0 && errno == EINTR) {
-      if (!guard || !guard->was_interrupted()) continue;
+    if (guard && !guard->wait_for_input()) {
       buffered_.clear();
       return false;
     }
+    char bytes[4096];
+    const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
+    if (n < 0 && errno == EINTR) continue;
     if (n < 0) throw Failure(std::string("stdin: ") + std::strerror(errno));
     if (n == 0) has_ended_ = true;
     buffered_.append(bytes, static_cast<size_t>(n));

@@ -8,6 +8,8 @@
 
 namespace mllm::cli {
 
+class LineGuard;
+
 class Terminal {
  public:
   Terminal();
@@ -19,8 +21,8 @@ class Terminal {
 
  private:
   std::optional<std::string> line(std::string_view prompt);
-  // False where Ctrl-C ended it.
-  bool read_line(std::optional<std::string>& out);
+  // False where Ctrl-C ended it. guard: null where nobody types.
+  bool read_line(std::optional<std::string>& out, const LineGuard* guard);
 
   bool is_interactive_;
   std::string buffered_;  // read, but not yet part of a line
