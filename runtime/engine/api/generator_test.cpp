@@ -2,9 +2,7 @@
 // against a plain one over session and sampler, prefix reuse, cancelling, closing, several threads.
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <cstring>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,15 +12,6 @@
 
 namespace mllm {
 namespace {
-
-std::vector<std::string> bundles() {
-  std::vector<std::string> out;
-  const char* names = std::getenv("MINDIR_LLM_TEST_BUNDLES");
-  std::istringstream list(names ? names : "");
-  for (std::string name; std::getline(list, name, ':');) out.push_back(name);
-  if (out.empty()) std::printf("skipped: MINDIR_LLM_TEST_BUNDLES is not set\n");
-  return out;
-}
 
 void must(mllm_status status) {
   if (status != MLLM_OK) throw std::runtime_error(mllm_last_error());
@@ -104,7 +93,7 @@ std::vector<int32_t> encoded(const std::string& bundle, const char* text) {
 }
 
 TEST(tokens_are_those_of_a_plain_loop) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     const std::vector<int32_t> prompt = encoded(bundle, kPrompt);
     for (const uint64_t seed : {1, 2}) {
@@ -140,7 +129,7 @@ int32_t collect(void* user, const mllm_piece* piece) {
 }
 
 TEST(pieces_are_the_text_and_reuse_changes_nothing) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     const mllm_sampling_params params = sampling(0.8f, 5);
     std::vector<int32_t> first;
@@ -164,7 +153,7 @@ TEST(pieces_are_the_text_and_reuse_changes_nothing) {
 }
 
 TEST(cancelled_generations_go_on_where_they_were) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     const mllm_sampling_params params = sampling(0, 0);
     Collected all;
@@ -193,7 +182,7 @@ TEST(cancelled_generations_go_on_where_they_were) {
 }
 
 TEST(errors_name_the_option) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     const auto fails = [&](const mllm_generate_options& options, const char* message) {
       CHECK_EQ(mllm_generate_text(opened.generator, kPrompt, sizeof kPrompt - 1, &options, nullptr),
@@ -237,7 +226,7 @@ TEST(errors_name_the_option) {
 }
 
 TEST(a_conversation_keeps_its_turns_in_the_cache) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     const mllm_sampling_params params = sampling(0, 0);
     auto options = sized<mllm_generate_options>();
@@ -281,7 +270,7 @@ TEST(a_conversation_keeps_its_turns_in_the_cache) {
 }
 
 TEST(what_does_not_fit_is_refused_or_dropped) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     const mllm_sampling_params params = sampling(0, 0);
     auto options = sized<mllm_generate_options>();
@@ -313,7 +302,7 @@ TEST(what_does_not_fit_is_refused_or_dropped) {
 }
 
 TEST(generators_of_one_model_run_in_several_threads) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle, 2);
     const auto text_of = [&](mllm_generator* generator, uint64_t seed) {
       const mllm_sampling_params params = sampling(0.9f, seed);
@@ -341,7 +330,7 @@ TEST(generators_of_one_model_run_in_several_threads) {
 }
 
 TEST(cancel_from_another_thread) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     auto options = sized<mllm_generate_options>();
     options.ignore_eos = 1;
@@ -363,7 +352,7 @@ TEST(cancel_from_another_thread) {
 }
 
 TEST(cancelled_feeds_move_nothing) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     mllm_session* session = nullptr;
     must(mllm_session_create(opened.model, &session));
@@ -390,7 +379,7 @@ TEST(cancelled_feeds_move_nothing) {
 }
 
 TEST(closing_ends_a_running_call) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     mllm_model* model = nullptr;
     mllm_generator* generator = nullptr;
     must(mllm_model_open(bundle.c_str(), nullptr, &model));
@@ -428,7 +417,7 @@ TEST(closing_ends_a_running_call) {
 }
 
 TEST(a_callback_may_close_and_may_not_generate) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
     struct State {
       mllm_generator* generator;
@@ -470,7 +459,7 @@ TEST(large_blocks_come_from_the_programs_allocator) {
     static_cast<Account*>(user)->held[kind] -= bytes;
     std::free(memory);
   };
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     const auto text_of = [&] {
       Opened opened(bundle);
       mllm_model_info info;
@@ -509,7 +498,7 @@ TEST(messages_go_to_the_program) {
         *static_cast<std::string*>(user) += std::to_string(level) + message + "\n";
       },
       &seen);
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     seen.clear();
     Opened opened(bundle, 1);
     CHECK(seen.starts_with("0" + bundle + ": ") && seen.find("1 threads") != seen.npos);

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <sstream>
 #include <string>
@@ -29,6 +30,16 @@ inline std::vector<Case>& cases() {
 inline int& failures_of_case() {
   static int count = 0;
   return count;
+}
+
+// What MINDIR_LLM_TEST_BUNDLES names, separated by colons: bundles for tests that need some.
+inline std::vector<std::string> bundles() {
+  std::vector<std::string> out;
+  const char* names = std::getenv("MINDIR_LLM_TEST_BUNDLES");
+  std::istringstream list(names ? names : "");
+  for (std::string name; std::getline(list, name, ':');) out.push_back(name);
+  if (out.empty()) std::printf("skipped: MINDIR_LLM_TEST_BUNDLES is not set\n");
+  return out;
 }
 
 struct Registration {

@@ -375,9 +375,10 @@ class Compiler {
 
   // ---- Facts about rules
 
-  // Whether the end of the rule can be reached over edges and calls of rules for which `passes` holds.
-  template <class F>
-  static bool reaches_end(const Dfa& dfa, bool over_bytes, F&& passes) {
+  // The nodes that can be reached over edges, if these count, and over calls of rules for which `passes`
+  // holds, each once, until `visit` says that it has seen enough; whether it did.
+  template <class Passes, class Visit>
+  static bool walk(const Dfa& dfa, bool over_bytes, const Passes& passes, const Visit& visit) {
     std::vector<bool> seen(dfa.nodes.size());
     std::vector<uint32_t> open = {0};
     while (!open.empty()) {
@@ -386,7 +387,7 @@ class Compiler {
       if (seen[at]) continue;
       seen[at] = true;
       const Dfa::Node& n = dfa.nodes[at];
-      if (n.accepts) return true;
+      if (visit(n)) return true;
       if (over_bytes)
         for (const Edge& e : n.bytes) open.push_back(e.to);
       for (const Call& c : n.calls)
@@ -408,9 +409,10 @@ class Compiler {
     for (size_t i = 0; i < open.size(); ++i) {
       const uint32_t r = open[i];
       if (found[r]) continue;
-      found[r] = rules_[r].is_loop
-                     ? rules_[r].least == 0 || over_bytes
-                     : reaches_end(rules_[r].dfa, over_bytes, [&](uint32_t c) { return found[c]; });
+      found[r] = rules_[r].is_loop ? rules_[r].least == 0 || over_bytes
+                                   : walk(
+                                         rules_[r].dfa, over_bytes, [&](uint32_t c) { return found[c]; },
+                                         [](const Dfa::Node& n) { return n.accepts; });
       if (!found[r]) continue;
       std::vector<uint32_t>& list = callers[r];
       std::sort(list.begin(), list.end());
@@ -437,19 +439,12 @@ class Compiler {
     std::vector<std::vector<uint32_t>> first(rules_.size());
     for (uint32_t r = 0; r < rules_.size(); ++r) {
       if (rules_[r].is_loop) continue;
-      const Dfa& dfa = rules_[r].dfa;
-      std::vector<bool> seen(dfa.nodes.size());
-      std::vector<uint32_t> open = {0};
-      while (!open.empty()) {
-        const uint32_t at = open.back();
-        open.pop_back();
-        if (seen[at]) continue;
-        seen[at] = true;
-        for (const Call& c : dfa.nodes[at].calls) {
-          first[r].push_back(c.rule);
-          if (nullable[c.rule]) open.push_back(c.to);
-        }
-      }
+      walk(
+          rules_[r].dfa, false, [&](uint32_t c) { return nullable[c]; },
+          [&](const Dfa::Node& n) {
+            for (const Call& c : n.calls) first[r].push_back(c.rule);
+            return false;
+          });
     }
     enum : uint8_t { New, Open, Done };
     std::vector<uint8_t> state(rules_.size(), New);

@@ -5,24 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <random>
-#include <sstream>
 #include <thread>
 
 #include "base/testing.h"
 
 namespace mllm {
 namespace {
-
-std::vector<std::string> bundles() {
-  std::vector<std::string> out;
-  const char* names = std::getenv("MINDIR_LLM_TEST_BUNDLES");
-  std::istringstream list(names ? names : "");
-  for (std::string name; std::getline(list, name, ':');) out.push_back(name);
-  if (out.empty()) std::printf("skipped: MINDIR_LLM_TEST_BUNDLES is not set\n");
-  return out;
-}
 
 // A random history of a session: the same feeds and rewinds for the same seed.
 class Player {
@@ -67,7 +56,7 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 TEST(fused_and_padded_runs_agree) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     const auto fused = Model::open(bundle, {.threads = 3, .verify_weights = true, .exact = true});
     const auto written = Model::open(bundle, {.threads = 2, .fuse = false});
     CHECK(fused->is_fused());
@@ -86,7 +75,7 @@ TEST(fused_and_padded_runs_agree) {
 }
 
 TEST(threads_and_chunks_change_no_bit) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     for (const bool exact : {false, true}) {
       const auto one = Model::open(bundle, {.threads = 1, .exact = exact});
       const auto four = Model::open(bundle, {.threads = 4, .exact = exact});
@@ -106,7 +95,7 @@ TEST(threads_and_chunks_change_no_bit) {
 }
 
 TEST(wrong_feeds_change_nothing) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     const auto model = Model::open(bundle, {.threads = 1});
     const Manifest& m = model->manifest();
     Session s(*model);
@@ -140,7 +129,7 @@ TEST(wrong_feeds_change_nothing) {
 }
 
 TEST(saved_slots_go_on_as_they_were) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     const auto model = Model::open(bundle, {.threads = 2});
     const Manifest& m = model->manifest();
     const int32_t last = m.batch_size - 1;
@@ -178,7 +167,7 @@ TEST(saved_slots_go_on_as_they_were) {
 }
 
 TEST(sessions_in_several_threads) {
-  for (const std::string& bundle : bundles()) {
+  for (const std::string& bundle : testing::bundles()) {
     const auto model = Model::open(bundle, {.threads = 3});
     Session expected(*model);
     Player alone(model->manifest(), 5);

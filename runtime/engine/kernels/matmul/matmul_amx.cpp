@@ -87,6 +87,18 @@ struct Pipeline {
   }                            \
   static_assert(true)
 
+// The last two units: add(unit, its products).
+template <class Unit, class Add>
+inline void drain(Pipeline<Unit>& pipeline, const Add& add) {
+  int32_t* to = pipeline.place_for_registers();
+  MLLM_STORE_AND_CLEAR(0, to);
+  MLLM_STORE_AND_CLEAR(1, to);
+  MLLM_STORE_AND_CLEAR(2, to);
+  MLLM_STORE_AND_CLEAR(3, to);
+  settle_memory(&pipeline);
+  for (int i = 0; i < 2; ++i, pipeline.advance({})) add(pipeline.in_memory, pipeline.from_memory());
+}
+
 // ---- One group a span: 32 rows by 32 columns at once, so that every tile that is loaded is used twice.
 
 struct Square {
@@ -206,18 +218,11 @@ void multiply_squares(AmxPanels& t, int64_t step) {
       }
     }
   }
-  int32_t* to = pipeline.place_for_registers();
-  MLLM_STORE_AND_CLEAR(0, to);
-  MLLM_STORE_AND_CLEAR(1, to);
-  MLLM_STORE_AND_CLEAR(2, to);
-  MLLM_STORE_AND_CLEAR(3, to);
-  for (int i = 0; i < 2; ++i, pipeline.advance({})) {
-    const Square added = pipeline.in_memory;
-    settle_memory(&pipeline);
+  drain(pipeline, [&](const Square& added, const int32_t* products) {
     for (int64_t slice = 0; slice < added.tiles * (kTileRows / kSlice); ++slice) {
-      add_square<kind, Offset>(t, added, pipeline.from_memory(), slice);
+      add_square<kind, Offset>(t, added, products, slice);
     }
-  }
+  });
 }
 
 // ---- Several groups a span: 16 rows by one block, each group's sums in a register of their own, so that the
@@ -304,18 +309,11 @@ void multiply_groups(AmxPanels& t, int64_t step) {
       }
     }
   }
-  int32_t* to = pipeline.place_for_registers();
-  MLLM_STORE_AND_CLEAR(0, to);
-  MLLM_STORE_AND_CLEAR(1, to);
-  MLLM_STORE_AND_CLEAR(2, to);
-  MLLM_STORE_AND_CLEAR(3, to);
-  for (int i = 0; i < 2; ++i, pipeline.advance({})) {
-    const Groups added = pipeline.in_memory;
-    settle_memory(&pipeline);
+  drain(pipeline, [&](const Groups& added, const int32_t* products) {
     for (int64_t quarter = 0; added.count > 0 && quarter < 4; ++quarter) {
-      add_groups<Zeros>(t, added, pipeline.from_memory(), quarter);
+      add_groups<Zeros>(t, added, products, quarter);
     }
-  }
+  });
 }
 
 // -128 times the sums of a row's values, per group of the weights.
@@ -364,7 +362,7 @@ void amx_panels(const PanelProduct& product) {
               .sums_stride = product.sums_stride,
               .tiles = (a.rows + kTileRows - 1) / kTileRows};
   configure(least(w.group, 64));
-  // 16 KiB of weights at a time.
+  // 8 KiB of weights at a time.
   const int64_t step = 256 / w.span;
   for (int64_t p = 0; p < product.panels; p += t.count) {
     PanelProduct of = product;

@@ -22,6 +22,7 @@ constexpr int64_t kTileInputs = 32;
 // Inputs whose products stay in the registers of sums before these make way for the next rows, a multiple of
 // every group: 16 KiB of weights, in the first-level cache with as much of the activations.
 constexpr int64_t kStep = 256;
+static_assert(kStep * sizeof(uint16_t) <= kFloatSpan * sizeof(float), "more than panel_scratch_bytes()");
 
 // To cut floats down to bfloat16 instead of rounding them saves a fifth of the unpacking. Values that are
 // larger by this factor before are rounded by the cut: it adds 0.36 to 0.71 of the last place, depending on
