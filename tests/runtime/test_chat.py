@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from fake_backend import ByteTokenizer, FakeModel, Next, says
+from processes import read_to_the_end
 
 from mindir_llm.runtime import (
     LLM,
@@ -411,13 +412,7 @@ def test_at_a_real_terminal(tiny_bundle: Path, tmp_path: Path) -> None:
     )
     os.close(theirs)
     os.write(ours, b"The fox\n/nonsense\n/exit\n")
-    shown = b""
-    try:
-        while piece := os.read(ours, 4096):
-            shown += piece
-    except OSError:  # how Linux says that the other side is closed
-        pass
-    os.close(ours)
+    shown = read_to_the_end(ours)
     assert running.wait() == 0
     assert b"> " in shown and b"error: unknown command /nonsense" in shown
 

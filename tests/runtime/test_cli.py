@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 import pytest
 from fake_backend import ByteTokenizer, FakeModel, says
+from processes import interrupt_before_the_prompt
 
 from mindir_llm.runtime import LLM, SamplingParams, cli, inspection
 from mindir_llm.runtime.sampling import options
@@ -265,16 +263,4 @@ def test_a_reader_that_leaves(tiny_bundle: Path) -> None:
 
 
 def test_ctrl_c(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "prompt")
-    running = subprocess.Popen(
-        [*COMMAND, "run", "x", "--prompt-file", str(tmp_path / "prompt")],
-        stderr=subprocess.PIPE,
-        # What a shell starts in the background is told to ignore Ctrl-C, and hands that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    with open(tmp_path / "prompt", "wb"):  # returns when the command waits for the prompt
-        time.sleep(0.1)
-        running.send_signal(signal.SIGINT)
-        assert running.stderr is not None
-        assert running.stderr.read() == b""
-        assert running.wait(timeout=60) == 130
+    assert interrupt_before_the_prompt(COMMAND, tmp_path) == (130, b"")

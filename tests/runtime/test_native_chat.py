@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import read_to_the_end, start_interruptible
 
 from mindir_llm.runtime import cli
 
@@ -176,14 +177,7 @@ def test_at_a_terminal(executable: Path, bundle: Path, template: Path) -> None:
         "none",
     ]
     ours, theirs = pty.openpty()
-    running = subprocess.Popen(
-        [str(word) for word in command],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    running = start_interruptible(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
     shown = b""
 
@@ -205,10 +199,5 @@ def test_at_a_terminal(executable: Path, bundle: Path, template: Path) -> None:
     running.send_signal(signal.SIGINT)  # before, in or after the answer: the program goes on
     wait_for(b"> ")
     os.write(ours, b"\x04")
-    try:
-        while piece := os.read(ours, 4096):
-            shown += piece
-    except OSError:  # how Linux says that the other side is closed
-        pass
-    os.close(ours)
+    read_to_the_end(ours)
     assert running.wait(timeout=60) == 0

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import interrupt_before_the_prompt
 
 from mindir_llm.runtime import LLM, SamplingParams, cli
 
@@ -238,19 +236,7 @@ def test_a_reader_that_leaves(executable: Path, tiny_bundle: Path) -> None:
 
 
 def test_ctrl_c(executable: Path, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "prompt")
-    running = subprocess.Popen(
-        [executable, "run", "x", "--prompt-file", str(tmp_path / "prompt")],
-        stderr=subprocess.PIPE,
-        # What a shell starts in the background is told to ignore Ctrl-C, and hands that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    with open(tmp_path / "prompt", "wb"):  # returns when the command waits for the prompt
-        time.sleep(0.05)
-        running.send_signal(signal.SIGINT)
-        assert running.stderr is not None
-        assert running.stderr.read() == b""
-        assert running.wait(timeout=60) == 130
+    assert interrupt_before_the_prompt([executable], tmp_path) == (130, b"")
 
 
 def test_version(executable: Path) -> None:
