@@ -64,6 +64,7 @@ ENCODE_FLAGS = {"MLLM_ENCODE_ADD_SPECIAL": 1, "MLLM_ENCODE_PARSE_SPECIAL": 2}
 LOG_LEVEL = {"MLLM_LOG_INFO": 0, "MLLM_LOG_WARNING": 1}
 MEMORY_KIND = {"MLLM_MEMORY_WEIGHTS": 0, "MLLM_MEMORY_CACHE": 1, "MLLM_MEMORY_ACTIVATIONS": 2}
 FINISH_REASON = {"MLLM_FINISH_STOP": 1, "MLLM_FINISH_LENGTH": 2, "MLLM_FINISH_CANCELLED": 3}
+PRIORITY = {"MLLM_PRIORITY_NORMAL": 0, "MLLM_PRIORITY_LOW": 1, "MLLM_PRIORITY_HIGH": 2}
 CONTEXT_FULL = {"MLLM_CONTEXT_STOP": 0, "MLLM_CONTEXT_DROP": 1}
 
 GRAMMAR_KIND = {"MLLM_GRAMMAR_GBNF": 0, "MLLM_GRAMMAR_JSON_SCHEMA": 1, "MLLM_GRAMMAR_JSON_OBJECT": 2}
@@ -94,6 +95,9 @@ class Tensor(ctypes.Structure):
     )
 
 
+ProgressCallback = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint64)
+
+
 class ModelOptions(ctypes.Structure):
     """mllm_model_options"""
 
@@ -102,6 +106,27 @@ class ModelOptions(ctypes.Structure):
         ("threads", c_int32),
         ("verify_weights", c_int32),
         ("exact", c_int32),
+        ("max_memory", c_uint64),
+        ("cores", c_char_p),
+        ("priority", ctypes.c_int),
+        ("tokens_only", c_int32),
+        ("on_progress", ProgressCallback),
+        ("user", c_void_p),
+    )
+
+
+class ModelMemory(ctypes.Structure):
+    """mllm_model_memory"""
+
+    _fields_ = (
+        ("struct_size", c_uint32),
+        ("context", c_int32),
+        ("bundle_context", c_int32),
+        ("prefill_chunk", c_int32),
+        ("bundle_prefill_chunk", c_int32),
+        ("max_memory", c_uint64),
+        ("peak", c_uint64),
+        ("text", c_char_p),
     )
 
 
@@ -278,6 +303,7 @@ class ChatOptions(ctypes.Structure):
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "mllm_tensor": Tensor,
     "mllm_model_options": ModelOptions,
+    "mllm_model_memory": ModelMemory,
     "mllm_model_info": ModelInfo,
     "mllm_segment": Segment,
     "mllm_sampling_params": SamplingParams,
@@ -314,6 +340,7 @@ PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "mllm_model_open": (_CHECK, (c_char_p, POINTER(ModelOptions), POINTER(_HANDLE))),
     "mllm_model_close": (None, (_HANDLE,)),
     "mllm_model_get_info": (_CHECK, (_HANDLE, POINTER(ModelInfo))),
+    "mllm_model_get_memory": (_CHECK, (_HANDLE, POINTER(ModelMemory))),
     "mllm_model_manifest": (c_char_p, (_HANDLE,)),
     "mllm_session_create": (_CHECK, (_HANDLE, POINTER(_HANDLE))),
     "mllm_session_close": (None, (_HANDLE,)),

@@ -109,7 +109,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     text = _prompt(arguments)
     params = _sampling_params(arguments)
-    with LLM(arguments.bundle, threads=arguments.threads, exact=arguments.exact) as llm:
+    with LLM(arguments.bundle, **_engine_options(arguments)) as llm:
+        if llm.memory_text and not arguments.quiet:
+            sys.stderr.write(f"memory: {llm.memory_text}\n")
         prompt: Any = text
         if arguments.chat:
             prompt = {"prompt_token_ids": llm.chat_prompt([{"role": "user", "content": text}])}
@@ -143,7 +145,9 @@ def chat(arguments: argparse.Namespace) -> int:
     template = None
     if arguments.chat_template is not None:
         template = _decode(Path(arguments.chat_template).read_bytes(), arguments.chat_template, whole=True)
-    with LLM(arguments.bundle, threads=arguments.threads, exact=arguments.exact) as llm:
+    with LLM(arguments.bundle, **_engine_options(arguments)) as llm:
+        if llm.memory_text:
+            sys.stderr.write(f"memory: {llm.memory_text}\n")
         if template is None and llm.get_tokenizer().chat_template is None:
             raise InvalidArgumentError(
                 f"{arguments.bundle}: has no chat template; give one with --chat-template FILE"
@@ -178,9 +182,41 @@ def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, metavar="N", help="worker threads (default: one per physical core)"
     )
+    add_resource_flags(parser)
     parser.add_argument(
         "--exact", action="store_true", help="keep activations in float32 (slower; for quantized bundles)"
     )
+
+
+def add_resource_flags(parser: argparse.ArgumentParser) -> None:
+    """--cores, --priority and --max-memory, of everything that opens a bundle."""
+    parser.add_argument(
+        "--cores",
+        metavar="LIST",
+        help="processors to run on, such as 0-3,6 (default: those that the process may use)",
+    )
+    parser.add_argument(
+        "--priority",
+        choices=["low", "normal", "high"],
+        default="normal",
+        help="how eagerly the system gives it a processor (default: normal)",
+    )
+    parser.add_argument(
+        "--max-memory",
+        metavar="SIZE",
+        help="memory that the process may take, such as 512M or 1Gi: context and prefill chunk shrink to fit",
+    )
+
+
+def _engine_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "threads": arguments.threads,
+        "exact": arguments.exact,
+        "max_memory": arguments.max_memory,
+        "cores": arguments.cores,
+        "priority": arguments.priority,
+        "progress": True,
+    }
 
 
 def _add_sampling_flags(parser: argparse.ArgumentParser, changed_defaults: dict[str, Any]) -> None:

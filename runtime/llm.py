@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from .generator import run
 from .grammar import GrammarCache
 from .outputs import RequestOutput
 from .prompts import Prompt, parse_id_lists, parse_prompts
+from .resources import Priority, Resources
 from .sampling import SamplingParams, from_generate_keywords
 
 if TYPE_CHECKING:
@@ -34,7 +36,15 @@ class LLM:
     files' sha256 as well. exact: keep activations in float32 where weights are quantized; otherwise they are
     rounded to int8 in groups of at most 128, which costs less accuracy than the weights' own rounding and is
     faster. prefix_reuse: what a prompt has in common with an earlier one stays in the KV cache and is not
-    computed again; it changes no result. Raises BundleError, UnsupportedError or OutOfMemoryError where it
+    computed again; it changes no result.
+
+    max_memory: bytes, or a size such as "512M", that the process may have in memory with one call under way
+    at a time; context and prefill chunk are made smaller to fit (`info`, `memory_text`), and OutOfMemoryError
+    says what is needed at least. cores: processors to run on, such as "0-3,6". priority: "low", "normal" or
+    "high". cores and priority also hold for the calling thread, which takes part in the work. progress: show
+    on a terminal how far the loading is.
+
+    Raises BundleError, UnsupportedError or OutOfMemoryError where it
     cannot be loaded.
 
         llm = LLM(model="bundle")
@@ -50,10 +60,19 @@ class LLM:
         verify_weights: bool = False,
         exact: bool = False,
         prefix_reuse: bool = True,
+        max_memory: int | str | None = None,
+        cores: str | None = None,
+        priority: Priority = "normal",
+        progress: bool = False,
     ) -> None:
         from .native_backend import NativeModel
 
-        self._setup(NativeModel(model, threads, verify_weights, exact), Path(model), prefix_reuse)
+        resources = Resources(max_memory, cores, priority, progress)
+        # Within a limit the tokenizer comes first: while it is read it takes more memory than afterwards.
+        tokenizer = None if max_memory is None else _tokenizer_of(Path(model))
+        self._setup(NativeModel(model, threads, verify_weights, exact, resources), Path(model), prefix_reuse)
+        if tokenizer is not None:
+            self._take(tokenizer)
 
     @classmethod
     def from_backend(cls, model: Model, tokenizer: Any = None, prefix_reuse: bool = True) -> LLM:
@@ -90,15 +109,35 @@ class LLM:
         if self._tokenizer is None:
             from .tokenizer import EngineTokenizer
 
-            tokenizer = EngineTokenizer(self._path)
-            if tokenizer.vocab_size > self.info.vocab_size:
-                raise BundleError(
-                    f"{self._path}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's "
-                    f"vocabulary only {self.info.vocab_size}; it belongs to another model"
-                )
-            tokenizer.chat_renderer = render_chat_template
-            self._tokenizer = tokenizer
+            self._take(EngineTokenizer(self._path))
+        assert self._tokenizer is not None
         return self._tokenizer
+
+    def _take(self, tokenizer: Tokenizer) -> None:
+        """Use this tokenizer, if it is the model's."""
+        if tokenizer.vocab_size > self.info.vocab_size:
+            raise BundleError(
+                f"{self._path}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's "
+                f"vocabulary only {self.info.vocab_size}; it belongs to another model"
+            )
+        tokenizer.chat_renderer = render_chat_template
+        self._tokenizer = tokenizer
+
+    @property
+    def memory_text(self) -> str:
+        """What max_memory has led to, in one line; empty without it."""
+        return str(getattr(self._model, "memory_text", ""))
+
+    def _context_text(self) -> tuple[str, str]:
+        """What bounds the context, and what can be done about it."""
+        positions = self.info.max_seq_len
+        exported = self.manifest.get("max_seq_len", positions)
+        if positions < exported:
+            return (
+                f"max_memory leaves a context of {positions} of the bundle's {exported}",
+                "allow more memory",
+            )
+        return f"max_seq_len of the bundle is {positions}", "export with a larger --max-seq-len"
 
     def generate(
         self,
@@ -311,10 +350,10 @@ class LLM:
                 raise InvalidArgumentError(f"{prompt.name} has no tokens; give at least one")
             room = self.info.max_seq_len - len(ids)
             if room < 1:
+                limit, remedy = self._context_text()
                 raise CapacityError(
-                    f"{prompt.name} has {len(ids)} tokens; max_seq_len of the bundle is "
-                    f"{self.info.max_seq_len}, so a prompt may have at most {self.info.max_seq_len - 1}: "
-                    "shorten it, or export with a larger --max-seq-len"
+                    f"{prompt.name} has {len(ids)} tokens; {limit}, so a prompt may have at most "
+                    f"{self.info.max_seq_len - 1}: shorten it, or {remedy}"
                 )
             for index in one.stop_token_ids:
                 if index >= self.info.vocab_size:
@@ -403,6 +442,18 @@ class TextStream:
             for _, text in run(session, llm.info.batch_size, [self._sequence]):
                 if text:
                     yield text
+
+
+def _tokenizer_of(path: Path) -> Tokenizer | None:
+    """The tokenizer of a bundle that has one. What is wrong with the bundle is found when it is opened."""
+    from .tokenizer import EngineTokenizer
+
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        has_one = manifest["tokenizer"] is not None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return EngineTokenizer(path) if has_one else None
 
 
 def _merged(texts: list[sequence.Sequence], n: int) -> RequestOutput:

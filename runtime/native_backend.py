@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import sys
 import weakref
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_float, c_int32
@@ -16,6 +17,7 @@ from . import _native
 from .backend import Logits, ModelInfo
 from .errors import InvalidArgumentError
 from .graph import check_threads
+from .resources import Progress, Resources
 from .sampling import SamplingParams
 
 
@@ -56,7 +58,8 @@ class NativeModel(_Handle):
 
     threads: None takes one per physical core. verify_weights: also check the weight files' sha256, which
     reads them all. exact: activations stay float32 in products with quantized
-    weights. BundleError and UnsupportedError say why a bundle cannot be opened.
+    weights. resources: what it may take of the machine. BundleError and UnsupportedError say why a bundle
+    cannot be opened.
     """
 
     def __init__(
@@ -65,18 +68,38 @@ class NativeModel(_Handle):
         threads: int | None = None,
         verify_weights: bool = False,
         exact: bool = False,
+        resources: Resources | None = None,
     ) -> None:
+        resources = resources or Resources()
         self._library = _native.library()
         options = _native.ModelOptions(
-            ctypes.sizeof(_native.ModelOptions), check_threads(threads), int(verify_weights), int(exact)
+            ctypes.sizeof(_native.ModelOptions),
+            check_threads(threads),
+            int(verify_weights),
+            int(exact),
+            resources.bytes,
+            None if resources.cores is None else resources.cores.encode(),
+            _native.PRIORITY[f"MLLM_PRIORITY_{resources.priority.upper()}"],
+            1,  # tokenizers are opened on their own
         )
         handle = ctypes.c_void_p()
-        self._library.mllm_model_open(_native.path_bytes(path), byref(options), byref(handle))
+        progress = Progress() if resources.progress and sys.stderr.isatty() else None
+        if progress is not None:
+            shown = progress
+            options.on_progress = _native.ProgressCallback(lambda _, done, total: shown.update(done, total))
+        try:
+            self._library.mllm_model_open(_native.path_bytes(path), byref(options), byref(handle))
+        finally:
+            if progress is not None:
+                progress.end()
         super().__init__("model", handle, self._library.mllm_model_close)
         native = _native.ModelInfo()
         self._library.mllm_model_get_info(handle, byref(native))
         values = {name: getattr(native, name) for name, _ in _native.ModelInfo._fields_}
         self.info = ModelInfo(**{**values, "fused": bool(native.fused)})
+        memory = _native.ModelMemory(ctypes.sizeof(_native.ModelMemory))
+        self._library.mllm_model_get_memory(handle, byref(memory))
+        self.memory_text = (memory.text or b"").decode()
         self.manifest: dict[str, Any] = json.loads(self._library.mllm_model_manifest(handle))
 
     def new_session(self) -> NativeSession:

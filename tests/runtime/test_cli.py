@@ -31,7 +31,7 @@ def speaker(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             asked.append((prompt, sampling_params))
             return super().stream("|", sampling_params)
 
-    def make(bundle: str, threads: int | None = None, exact: bool = False) -> LLM:
+    def make(bundle: str, threads: int | None = None, **options: Any) -> LLM:
         llm = Speaker.from_backend(FakeModel(says("hé 你")), ByteTokenizer())
         asked.append(threads)
         return llm

@@ -28,6 +28,7 @@ CODE = re.sub(r"/\*.*?\*/", " ", HEADER.read_text(), flags=re.DOTALL)
         ("mllm_memory_kind", _native.MEMORY_KIND),
         ("mllm_finish_reason", _native.FINISH_REASON),
         ("mllm_context_full", _native.CONTEXT_FULL),
+        ("mllm_priority", _native.PRIORITY),
     ],
 )
 def test_enums(enum: str, twin: dict[str, int]) -> None:
@@ -54,6 +55,7 @@ BASE = {
     "mllm_log_callback": _native.LogCallback,
     "mllm_allocate_callback": _native.AllocateCallback,
     "mllm_release_callback": _native.ReleaseCallback,
+    "mllm_progress_callback": _native.ProgressCallback,
     "mllm_piece_callback": _native.PieceCallback,
     "mllm_status": _native._CHECK,
 }

@@ -346,7 +346,7 @@ def test_exact_is_passed_on(demo: Callable[[str], Path], monkeypatch: pytest.Mon
         return LLM(bundle, threads)
 
     monkeypatch.setattr(engine, "LLM", with_exact)
-    engine.Engine(str(demo("a16w8")), 1, True)
+    engine.Engine(str(demo("a16w8")), 1, True, {})
     assert given == [True]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mindir_llm.runtime.cli import Parser
+from mindir_llm.runtime.commands import add_resource_flags
 from mindir_llm.tools.bench.errors import BenchError
 from mindir_llm.tools.bench.measure import (
     full_plan,
@@ -83,6 +84,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--fresh", action="store_true", help="export it again, with the code as it is now")
     parser.add_argument("--threads", type=int, metavar="N", help="default: one per physical core")
+    add_resource_flags(parser)
     parser.add_argument("--repeat", type=int, metavar="N", help="repetitions (default: 5, with --quick 2)")
     parser.add_argument(
         "--prefill", type=_lengths, metavar="N,N…", help="prompt lengths (default: 32,128,512,1536)"
@@ -131,16 +133,27 @@ def _run(args: argparse.Namespace) -> int:
                 kv_dtype=args.kv_dtype,
                 fresh=args.fresh,
             )
+        resources = {"max_memory": args.max_memory, "cores": args.cores, "priority": args.priority}
         plan = (quick_plan if args.quick else full_plan)(args.repeat)
         plan = replace(plan, prefill=args.prefill or plan.prefill, contexts=args.contexts or plan.contexts)
         if args.profile:
-            profile = run_profile(bundle, plan, threads=args.threads, exact=args.exact)
+            profile = run_profile(
+                bundle, plan, threads=args.threads, exact=args.exact, resources=resources, note=_note
+            )
             print(profile_text(profile))
             if args.json:
                 write_json(profile, args.json)
             return 0
         with Bar(True, "bench", "token", None) as bar:
-            report = measure(bundle, plan, threads=args.threads, exact=args.exact, progress=bar.update)
+            report = measure(
+                bundle,
+                plan,
+                threads=args.threads,
+                exact=args.exact,
+                resources=resources,
+                progress=bar.update,
+                note=_note,
+            )
         print(report_text(report))
         if args.json:
             write_json(report, args.json)
@@ -152,6 +165,10 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -15,11 +15,13 @@ __all__ = ["Engine", "machine_speed", "parameters"]
 class Engine:
     """A bundle opened with one session; only its first slot is used.
 
-    threads: None takes one per physical core. exact: float activations. Errors as from LLM.
+    threads: None takes one per physical core. exact: float activations. resources: max_memory, cores and
+    priority. Errors as from LLM.
     """
 
-    def __init__(self, bundle: str, threads: int | None, exact: bool) -> None:
-        self._llm = LLM(bundle, threads, exact=exact)
+    def __init__(self, bundle: str, threads: int | None, exact: bool, resources: dict[str, Any]) -> None:
+        self._llm = LLM(bundle, threads, exact=exact, **resources)
+        self.memory_text = self._llm.memory_text
         # Below the token loop: a sampler and a tokenizer would be measured too.
         self._session: Any = self._llm._model.new_session()
         self.info = self._llm.info

@@ -72,6 +72,10 @@ class Plan:
         return self.repeat * (sum(self.prefill) + deepest + len(self.contexts) * self.decode_steps)
 
 
+def _ignore_text(text: str) -> None:
+    pass
+
+
 def _ignore(_: int, __: int) -> None:
     """The progress callback of those who do not look."""
 
@@ -108,17 +112,22 @@ def measure(
     *,
     threads: int | None = None,
     exact: bool = False,
+    resources: dict[str, Any] | None = None,
+    note: Callable[[str], None] = _ignore_text,
     progress: Callable[[int, int], None] = _ignore,
     runner: Runner = run_worker,
 ) -> dict[str, Any]:
     """Run every step and return the report as a JSON object; sizes in bytes, Samples where repeated.
 
     plan: lengths that do not fit the bundle are left out and noted. threads: None: one per physical core.
+    resources: max_memory, cores and priority, as LLM takes them. note: is told in a line what they led to.
     progress: is told of tokens done since its last call, and of all there are. BenchError: a step that
     failed, with the worker's reason.
     """
-    base = {"bundle": str(bundle), "threads": threads, "exact": exact}
+    base = {"bundle": str(bundle), "threads": threads, "exact": exact, "resources": resources or {}}
     facts = runner({**base, "step": "describe"}, ignore)
+    if facts.get("memory"):
+        note(f"memory: {facts['memory']}")
     threads = int(facts["threads"])
     base["threads"] = threads
     plan, notes = plan.fitting(facts["max_seq_len"])
@@ -185,12 +194,16 @@ def run_profile(
     *,
     threads: int | None = None,
     exact: bool = False,
+    resources: dict[str, Any] | None = None,
+    note: Callable[[str], None] = _ignore_text,
     runner: Runner = run_worker,
 ) -> dict[str, Any]:
     """The engine's profile of one prompt and some decode steps (the plan's memory step), with what the report
     needs to tell bytes: {"report", "parameters", "prompt_tokens", "decode_steps"}."""
-    base = {"bundle": str(bundle), "threads": threads, "exact": exact}
+    base = {"bundle": str(bundle), "threads": threads, "exact": exact, "resources": resources or {}}
     facts = runner({**base, "step": "describe"}, ignore)
+    if facts.get("memory"):
+        note(f"memory: {facts['memory']}")
     plan, _ = plan.fitting(facts["max_seq_len"])
     request = {**base, "step": "profile", "tokens": plan.memory_prompt, "decode_steps": plan.memory_steps}
     return {

@@ -36,6 +36,7 @@ def describe(request: Request) -> dict[str, Any]:
         "max_seq_len": info.max_seq_len,
         "prefill_chunk": info.prefill_chunk,
         "threads": info.threads,
+        "memory": engine.memory_text,
         "weight_bytes": info.weight_bytes,
         "kv_cache_bytes": info.kv_cache_bytes,
     }
@@ -132,7 +133,7 @@ STEPS: dict[str, Callable[[Request], dict[str, Any]]] = {
 
 
 def _open(request: Request) -> Engine:
-    return Engine(request["bundle"], request["threads"], request["exact"])
+    return Engine(request["bundle"], request["threads"], request["exact"], request.get("resources") or {})
 
 
 def _seconds(work: Callable[[], object]) -> float:

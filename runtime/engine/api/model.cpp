@@ -9,6 +9,22 @@
 using mllm::api::guard;
 using mllm::api::require;
 
+namespace {
+
+mllm::Priority priority_of(mllm_priority priority) {
+  switch (priority) {
+    case MLLM_PRIORITY_NORMAL:
+      return mllm::Priority::Normal;
+    case MLLM_PRIORITY_LOW:
+      return mllm::Priority::Low;
+    case MLLM_PRIORITY_HIGH:
+      return mllm::Priority::High;
+  }
+  mllm::fail_argument("mllm_model_options.priority is none of mllm_priority");
+}
+
+}  // namespace
+
 extern "C" {
 
 mllm_status mllm_model_open(const char* path, const mllm_model_options* options, mllm_model** model) {
@@ -22,6 +38,16 @@ mllm_status mllm_model_open(const char* path, const mllm_model_options* options,
     wanted.threads = given.threads;
     wanted.verify_weights = given.verify_weights != 0;
     wanted.exact = given.exact != 0;
+    wanted.max_memory = given.max_memory;
+    wanted.cores = given.cores ? given.cores : "";
+    if (given.cores && wanted.cores.empty()) mllm::parse_cores("");  // throws
+    wanted.priority = priority_of(given.priority);
+    wanted.tokens_only = given.tokens_only != 0;
+    if (given.on_progress) {
+      wanted.on_progress = [&given](uint64_t done, uint64_t all) {
+        given.on_progress(given.user, done, all);
+      };
+    }
     *model = new mllm_model{std::make_shared<mllm::Bundle>(path, wanted)};
   });
 }
@@ -44,6 +70,25 @@ mllm_status mllm_model_get_info(const mllm_model* model, mllm_model_info* info) 
              .fused = m.is_fused() ? 1 : 0,
              .weight_bytes = m.weight_bytes(),
              .kv_cache_bytes = m.kv_cache_bytes()};
+  });
+}
+
+mllm_status mllm_model_get_memory(const mllm_model* model, mllm_model_memory* memory) {
+  return guard([&] {
+    require(model, "model");
+    require(memory, "memory");
+    const mllm::Model& m = model->bundle->model();
+    const mllm::Model::Memory& known = m.memory();
+    const bool limited = known.limit != 0;
+    mllm_model_memory out{};
+    out.context = m.manifest().max_seq_len;
+    out.bundle_context = limited ? known.needs.context : out.context;
+    out.prefill_chunk = m.manifest().prefill_chunk;
+    out.bundle_prefill_chunk = limited ? known.needs.chunk : out.prefill_chunk;
+    out.max_memory = known.limit;
+    out.peak = known.plan.peak;
+    out.text = known.text.c_str();
+    mllm::api::write_struct(memory, out, sizeof(mllm_model_memory), "mllm_model_memory");
   });
 }
 

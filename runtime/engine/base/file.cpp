@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -90,8 +91,8 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<uint8_t*>(data_), size_);
 }
 
-// The whole pages within a range of memory, or nothing where that is not a mapped file's.
-std::span<uint8_t> MappedFile::pages(const void* data, size_t bytes) {
+// Nothing where it is not a mapped file's.
+std::span<uint8_t> MappedFile::pages(const void* data, size_t bytes, bool outward) {
   const auto begin = reinterpret_cast<uintptr_t>(data);
   OpenMaps& open = open_maps();
   bool is_mapped = false;
@@ -106,10 +107,26 @@ std::span<uint8_t> MappedFile::pages(const void* data, size_t bytes) {
   }
   if (!is_mapped) return {};
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = (begin + bytes) / page * page;
-  if (first >= last) return {};
+  const uintptr_t first = (outward ? begin : begin + page - 1) / page * page;
+  const uintptr_t last = (outward ? begin + bytes + page - 1 : begin + bytes) / page * page;
+  if (bytes == 0 || first >= last) return {};
   return {reinterpret_cast<uint8_t*>(first), last - first};
+}
+
+void MappedFile::read_ahead(const void* data, size_t bytes) {
+  // The system may begin no more than one request of the disk at a call, so ask for large ones, and then
+  // again for what a disk with smaller ones has left out; where there is nothing left that costs little.
+  const std::span<uint8_t> range = pages(data, bytes, true);
+  for (const size_t request : {size_t{1} << 20, size_t{128} << 10}) {
+    for (size_t at = 0; at < range.size(); at += request) {
+      ::madvise(range.data() + at, std::min(request, range.size() - at), MADV_WILLNEED);
+    }
+  }
+}
+
+void MappedFile::release(const void* data, size_t bytes) {
+  const std::span<uint8_t> range = pages(data, bytes, true);
+  if (!range.empty()) ::madvise(range.data(), range.size(), MADV_DONTNEED);
 }
 
 void MappedFile::expect_scattered_reads(const void* data, size_t bytes) {
@@ -149,6 +166,22 @@ std::string read_file(const std::string& path, size_t limit) {
     if (n == 0) break;
     done += static_cast<size_t>(n);
   }
+  text.resize(done);
+  return text;
+}
+
+std::string system_text(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return "";
+  std::string text(1 << 14, '\0');
+  size_t done = 0;
+  while (done < text.size()) {
+    const ssize_t n = ::read(fd, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  ::close(fd);
   text.resize(done);
   return text;
 }

@@ -35,13 +35,20 @@ class MappedFile {
     std::span<uint8_t> pages_;
   };
 
+  // Has the system begin to read a range, while the caller goes on. Does nothing for other memory.
+  static void read_ahead(const void* data, size_t bytes);
+  // Gives back every page that a range touches: they count as memory of this process no longer, and come from
+  // the file again when they are read. Does nothing for other memory.
+  static void release(const void* data, size_t bytes);
+
   // Announces that a few rows here and there will be read of a range, as of a table of embeddings, so that
   // the system brings in what is read only, not the huge page around it. Does nothing for other memory.
   static void expect_scattered_reads(const void* data, size_t bytes);
 
  private:
   MappedFile() = default;
-  static std::span<uint8_t> pages(const void* data, size_t bytes);
+  // The pages of a range: those inside of it, or all that it touches.
+  static std::span<uint8_t> pages(const void* data, size_t bytes, bool outward = false);
 
   std::string path_;
   const uint8_t* data_ = nullptr;
@@ -50,6 +57,9 @@ class MappedFile {
 
 // The whole file as text; throws IO, or FORMAT when it is larger than `limit` bytes.
 std::string read_file(const std::string& path, size_t limit);
+
+// The beginning of a file of /proc or /sys, which have no size of their own: "" where there is none.
+std::string system_text(const std::string& path);
 
 // True when `relative` names something below its folder: not empty, not absolute, no "..", no NUL.
 bool is_confined_path(std::string_view relative);

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <exception>
-#include <fstream>
 #include <limits>
 #include <mutex>
 #include <optional>
@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/placement.h"
 
 namespace mllm {
 namespace {
@@ -60,13 +62,18 @@ int physical_cores() {
   std::set<std::string> cores;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &allowed)) continue;
-    std::ifstream file("/sys/devices/system/cpu/cpu" + std::to_string(cpu) +
-                       "/topology/thread_siblings_list");
-    std::string siblings;
-    if (!std::getline(file, siblings)) siblings = "cpu" + std::to_string(cpu);
-    cores.insert(siblings);
+    const std::string folder = "/sys/devices/system/cpu/cpu" + std::to_string(cpu);
+    const std::string siblings = system_text(folder + "/topology/thread_siblings_list");
+    cores.insert(siblings.empty() ? folder : siblings);
   }
   return std::clamp(static_cast<int>(cores.size()), 1, kMaxThreads);
+}
+
+int default_threads() {
+  const int cores = physical_cores();
+  // A part of a core still lets its thread do that part: round up.
+  const auto quota = cpu_quota("");
+  return quota && *quota < cores ? std::max(1, static_cast<int>(std::ceil(*quota))) : cores;
 }
 
 struct ThreadPool::State {
@@ -176,7 +183,7 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
-  const int total = threads <= 0 ? physical_cores() : std::min(threads, kMaxThreads);
+  const int total = threads <= 0 ? default_threads() : std::min(threads, kMaxThreads);
   state_->shares = std::vector<State::Share>(static_cast<size_t>(total));
   try {
     for (int i = 1; i < total; ++i) {

@@ -10,10 +10,12 @@ namespace mllm {
 
 // Physical cores this process may use, at least 1.
 int physical_cores();
+// One thread for each of them, or fewer where control groups allow less processor time than that.
+int default_threads();
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);  // <= 0: physical_cores()
+  explicit ThreadPool(int threads);  // <= 0: default_threads()
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;

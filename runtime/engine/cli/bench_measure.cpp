@@ -122,6 +122,7 @@ BenchFacts facts_of(const Arguments& arguments) {
     // it is closed.
     const Model model = open_model(arguments);
     facts.info = info_of(model);
+    note_memory(model);
     return std::string(mllm_model_manifest(model.get()));
   }();
   facts.manifest = Json::parse(manifest, facts.path + "/manifest.json");

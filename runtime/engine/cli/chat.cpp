@@ -43,6 +43,9 @@ constexpr Option kOwn[] = {
      .choices = kPolicies},
     {.name = "--stats", .metavar = "", .help = "print the speed after each answer"},
     kThreadsOption,
+    kCoresOption,
+    kPriorityOption,
+    kMaxMemoryOption,
     kExactOption,
 };
 const OptionGroup kGroups[] = {{"options", kOwn}, {"sampling", kChatSampling}};
@@ -158,6 +161,7 @@ int run(const Arguments& arguments) {
   if (const auto file = arguments.text("--chat-template"))
     chat_template = as_text(read_file(*file), *file, true);
   const Model model = open_model(arguments);
+  note_memory(model);
   if (!chat_template && !has_template(model)) {
     throw Failure(arguments.positional() + ": has no chat template; give one with --chat-template FILE");
   }

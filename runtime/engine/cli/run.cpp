@@ -28,6 +28,9 @@ constexpr Option kOwn[] = {
     {.name = "--echo", .metavar = "", .help = "print the prompt before its continuation"},
     {.name = "--quiet", .metavar = "", .help = "do not print the speed"},
     kThreadsOption,
+    kCoresOption,
+    kPriorityOption,
+    kMaxMemoryOption,
     kExactOption,
 };
 const OptionGroup kGroups[] = {{"options", kOwn}, {"sampling", kRunSampling}};
@@ -50,6 +53,7 @@ int run(const Arguments& arguments) {
   const std::string text = prompt_of(arguments);
   ChosenSampling chosen(arguments);
   const Model model = open_model(arguments);
+  if (!arguments.has("--quiet")) note_memory(model);
   chosen.prepare(arguments.positional());
   mllm_generator* raw = nullptr;
   check(mllm_generator_create(model.get(), &raw));

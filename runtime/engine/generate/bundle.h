@@ -28,6 +28,8 @@ class Bundle {
   std::vector<int32_t> encode(std::string_view text, text::EncodeOptions options, const char* what);
 
  private:
+  void check_vocabulary(const text::Tokenizer& tokenizer) const;
+
   std::string path_;
   std::unique_ptr<Model> model_;
   std::mutex mutex_;  // guards what follows, and encoding

@@ -12,7 +12,8 @@ namespace mllm {
 namespace {
 
 void check_prompt(const Bundle& bundle, std::span<const int32_t> prompt) {
-  const Manifest& m = bundle.model().manifest();
+  const Model& model = bundle.model();
+  const Manifest& m = model.manifest();
   if (prompt.empty()) fail_argument("the prompt has no tokens; give at least one");
   for (const int32_t id : prompt) {
     if (id < 0 || id >= m.vocab_size) {
@@ -21,10 +22,10 @@ void check_prompt(const Bundle& bundle, std::span<const int32_t> prompt) {
     }
   }
   if (prompt.size() < static_cast<size_t>(m.max_seq_len)) return;
-  throw Error(MLLM_ERROR_CAPACITY,
-              "the prompt has " + std::to_string(prompt.size()) + " tokens; max_seq_len of the bundle is " +
-                  std::to_string(m.max_seq_len) + ", so a prompt may have at most " +
-                  std::to_string(m.max_seq_len - 1) + ": shorten it, or export with a larger --max-seq-len");
+  throw Error(MLLM_ERROR_CAPACITY, "the prompt has " + std::to_string(prompt.size()) + " tokens; " +
+                                       model.context_text() + ", so a prompt may have at most " +
+                                       std::to_string(m.max_seq_len - 1) + ": shorten it, or " +
+                                       model.longer_context());
 }
 
 void check_options(const Bundle& bundle, const StopAndSampling& o) {

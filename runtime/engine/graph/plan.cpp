@@ -66,7 +66,15 @@ size_t place(std::vector<Block>& blocks) {
 
 }  // namespace
 
-Plan::Plan(Graph graph, ThreadPool& pool, bool exact) : graph_(std::move(graph)), pool_(pool), exact_(exact) {
+Plan::Plan(Graph graph, ThreadPool& pool, bool exact) : Plan(std::move(graph), pool, exact, true) {}
+
+size_t Plan::bytes_needed(Graph graph, ThreadPool& pool) {
+  const Plan plan(std::move(graph), pool, false, false);
+  return plan.arena_bytes_ + plan.scratch_bytes_;
+}
+
+Plan::Plan(Graph graph, ThreadPool& pool, bool exact, bool allocates)
+    : graph_(std::move(graph)), pool_(pool), exact_(exact) {
   const size_t count = graph_.values.size();
   tensors_.resize(count);
   // root[v]: the value whose memory v shares, itself included.
@@ -74,7 +82,6 @@ Plan::Plan(Graph graph, ThreadPool& pool, bool exact) : graph_(std::move(graph))
   for (size_t v = 0; v < count; ++v) root[v] = static_cast<ValueId>(v);
   const auto root_of = [&](ValueId v) { return root[static_cast<size_t>(v)]; };
   std::map<ValueId, Block> blocks;
-  size_t scratch = 0;
 
   const auto touch = [&](ValueId v, size_t when, auto&& self) -> void {
     const Value& value = graph_.value(v);
@@ -110,7 +117,7 @@ Plan::Plan(Graph graph, ThreadPool& pool, bool exact) : graph_(std::move(graph))
       fail_unsupported(graph_.file + ": node " + node.name + ": the engine has no operator " + node.op);
     operators_.push_back(op);
     if (op->scratch_bytes)
-      scratch = std::max(scratch, op->scratch_bytes(OpArgs(graph_, node), pool_.threads()));
+      scratch_bytes_ = std::max(scratch_bytes_, op->scratch_bytes(OpArgs(graph_, node), pool_.threads()));
     for (const ValueId v : node.inputs) touch(v, i, touch);
     for (size_t k = 0; k < node.outputs.size(); ++k) {
       const ValueId v = node.outputs[k];
@@ -134,8 +141,9 @@ Plan::Plan(Graph graph, ThreadPool& pool, bool exact) : graph_(std::move(graph))
   std::vector<Block> list;
   for (const auto& [v, block] : blocks) list.push_back(block);
   arena_bytes_ = place(list);
+  if (!allocates) return;
   arena_ = allocate(DType::UInt8, {static_cast<int64_t>(arena_bytes_)}, Memory::Activations);
-  scratch_ = allocate(DType::UInt8, {static_cast<int64_t>(scratch)}, Memory::Activations);
+  scratch_ = allocate(DType::UInt8, {static_cast<int64_t>(scratch_bytes_)}, Memory::Activations);
   for (const Block& b : list) {
     tensors_[static_cast<size_t>(b.root)].data = arena_.as<uint8_t>() + b.offset;
   }

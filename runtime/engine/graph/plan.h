@@ -20,6 +20,9 @@ class Plan {
   // exact: activations of fused graphs stay float32 in every product, also with quantized weights.
   Plan(Graph graph, ThreadPool& pool, bool exact = false);
 
+  // What a plan of this graph allocates.
+  static size_t bytes_needed(Graph graph, ThreadPool& pool);
+
   const Graph& graph() const { return graph_; }
   size_t arena_bytes() const { return arena_bytes_; }
   // Whether a run writes to the memory bound to this input.
@@ -46,10 +49,14 @@ class Plan {
   const std::vector<NodeTime>& profile() const { return profile_; }
 
  private:
+  // Without `allocates` it can do nothing but tell what it would need.
+  Plan(Graph graph, ThreadPool& pool, bool exact, bool allocates);
+
   Graph graph_;
   ThreadPool& pool_;
   bool exact_ = false;
   size_t arena_bytes_ = 0;
+  size_t scratch_bytes_ = 0;
   Tensor arena_;
   std::vector<const Operator*> operators_;  // by node
   std::vector<bool> views_;                 // by node: its output is its operand's memory, nothing runs

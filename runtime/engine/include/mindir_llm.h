@@ -140,18 +140,50 @@ MLLM_API mllm_status mllm_graph_describe(mllm_graph* graph, const char** json);
 
 typedef struct mllm_model mllm_model;
 
+typedef enum mllm_priority {
+  MLLM_PRIORITY_NORMAL = 0, /* as it is */
+  MLLM_PRIORITY_LOW = 1,    /* a nice value of at least 10: behind everything else */
+  MLLM_PRIORITY_HIGH = 2    /* of at most -10, for which the system must allow it */
+} mllm_priority;
+
+/* How much of the weights has been read; called by the thread that opens the model, every few megabytes. */
+typedef void (*mllm_progress_callback)(void* user, uint64_t done_bytes, uint64_t all_bytes);
+
 typedef struct mllm_model_options {
   uint32_t struct_size;   /* sizeof(mllm_model_options) */
-  int32_t threads;        /* <= 0: one per physical core */
+  int32_t threads;        /* <= 0: one per physical core that the process may use, fewer where a control group
+                             allows it less processor time */
   int32_t verify_weights; /* non-zero: check the sha256 of the weight files too (graphs are always checked) */
   int32_t exact;          /* non-zero: activations stay float32 in products with quantized weights; otherwise
                              they are rounded to int8 in groups of at most 128, which is faster */
+  uint64_t max_memory;    /* bytes that the process may have in memory, with this model, its tokenizer and one
+                             session or generator; 0: no limit. Where it is too little for the bundle's context
+                             and prefill chunk, both are made smaller (mllm_model_get_memory), and
+                             MLLM_ERROR_OUT_OF_MEMORY says what is needed at least */
+  const char* cores;      /* processors for the model's threads and for the one that opens it, "0-3,6"; NULL:
+                             those that the process may use */
+  mllm_priority priority; /* of the same threads */
+  int32_t tokens_only;    /* non-zero: max_memory counts no tokenizer, for the program has its own */
+  mllm_progress_callback on_progress; /* NULL: none */
+  void* user;                         /* for it */
 } mllm_model_options;
+
+/* What max_memory has led to. */
+typedef struct mllm_model_memory {
+  uint32_t struct_size;   /* sizeof(mllm_model_memory) */
+  int32_t context;        /* positions of the KV cache: max_seq_len in mllm_model_info */
+  int32_t bundle_context; /* as the bundle was exported */
+  int32_t prefill_chunk;  /* tokens that are computed at once */
+  int32_t bundle_prefill_chunk;
+  uint64_t max_memory; /* as given; 0: no limit, and then what follows is 0 or "" */
+  uint64_t peak;       /* what the process is expected to have in memory at most */
+  const char* text;    /* that in one line; owned by the model */
+} mllm_model_memory;
 
 typedef struct mllm_model_info {
   int32_t batch_size;
-  int32_t max_seq_len;
-  int32_t prefill_chunk;
+  int32_t max_seq_len;   /* of the bundle, or what max_memory leaves of it */
+  int32_t prefill_chunk; /* likewise */
   int32_t vocab_size;
   int32_t num_layers;
   int32_t threads;
@@ -163,6 +195,7 @@ typedef struct mllm_model_info {
 /* options may be NULL. path is the bundle directory. */
 MLLM_API mllm_status mllm_model_open(const char* path, const mllm_model_options* options, mllm_model** model);
 MLLM_API void mllm_model_close(mllm_model* model);
+MLLM_API mllm_status mllm_model_get_memory(const mllm_model* model, mllm_model_memory* memory);
 MLLM_API mllm_status mllm_model_get_info(const mllm_model* model, mllm_model_info* info);
 /* The bundle's manifest.json, verbatim. */
 MLLM_API const char* mllm_model_manifest(const mllm_model* model);

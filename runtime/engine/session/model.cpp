@@ -5,14 +5,19 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/sha256.h"
+#include "base/resident.h"
 #include "graph/fuse.h"
 #include "graph/importer.h"
+#include "graph/plan.h"
+#include "graph/retype.h"
+#include "kernels/fused/linear_operands.h"
 #include "kernels/fused/pack_weights.h"
+#include "session/file_check.h"
 
 namespace mllm {
 namespace {
@@ -24,15 +29,6 @@ void check_size(const std::string& path, const BundleFile& file) {
   if (static_cast<uint64_t>(info.st_size) != file.size) {
     fail_format(path + ": has " + std::to_string(info.st_size) + " bytes, manifest.json says " +
                 std::to_string(file.size) + "; copy or export the bundle again");
-  }
-}
-
-void check_digest(const std::string& path, const BundleFile& file) {
-  const auto mapped = MappedFile::open(path);
-  if (sha256_hex(mapped->bytes()) != file.sha256) {
-    fail_format(
-        path +
-        ": the sha256 differs from manifest.json; the file is damaged, copy or export the bundle again");
   }
 }
 
@@ -110,16 +106,70 @@ void count_weights(const Graph& graph, std::map<std::string, size_t>& bytes) {
   }
 }
 
+// What a fused graph takes for the bundle's context and chunk, as the manifest has them now.
+std::vector<TensorType> input_types(const Manifest& m, int32_t tokens) {
+  std::vector<TensorType> types{
+      {DType::Int32, {m.batch_size, tokens}}, {DType::Int32, {m.batch_size}}, {DType::Int32, {m.batch_size}}};
+  for (size_t i = 0; i < m.cache_count(); ++i) types.push_back(m.cache_type(i));
+  return types;
+}
+
+// The system brings in this much of a mapped file around a byte that is read.
+constexpr uintptr_t kWindow = 64 << 10;
+
+// Of mapped files, what runs read: parameters that are no weights of products, and no table of which a few
+// rows are read.
+uint64_t mapped_bytes(const Graph& graph, std::set<uintptr_t>& windows) {
+  for (const Node& node : graph.nodes) {
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const Value& value = graph.value(node.inputs[i]);
+      const bool is_product =
+          node.op == "fused.Linear" && i >= fused::LinearOperands::kFirstWeight &&
+          (i - fused::LinearOperands::kFirstWeight) % fused::LinearOperands::kOperands < 3;
+      if (value.kind != Value::Kind::Parameter || is_product || (node.op == "fused.Embedding" && i == 0))
+        continue;
+      const auto begin = reinterpret_cast<uintptr_t>(value.tensor.data) / kWindow;
+      const auto end = (reinterpret_cast<uintptr_t>(value.tensor.data) + value.tensor.bytes()) / kWindow;
+      for (uintptr_t window = begin; window <= end; ++window) windows.insert(window);
+    }
+  }
+  return windows.size() * kWindow;
+}
+
+uint64_t thread_bytes(const Graph& graph) {
+  uint64_t most = 0;
+  for (const Node& node : graph.nodes) {
+    if (node.op == "fused.Linear")
+      most = std::max<uint64_t>(most, fused::linear_thread_bytes(OpArgs(graph, node)));
+  }
+  return most;
+}
+
+// A plan's copy of its graph, and what it keeps beside it.
+uint64_t graph_bytes(const Graph& graph) {
+  constexpr uint64_t kValue = 768, kNode = 1024;
+  return graph.values.size() * kValue + graph.nodes.size() * kNode;
+}
+
 }  // namespace
 
 std::unique_ptr<Model> Model::open(const std::string& bundle, const ModelOptions& options) {
-  std::unique_ptr<Model> model(new Model(Manifest::read(bundle), options.threads));
-  const Manifest& m = model->manifest_;
+  Manifest read = Manifest::read(bundle);
+  // Before the pool starts its threads, which inherit both.
+  if (!options.cores.empty()) use_cores(options.cores);
+  use_priority(options.priority);
+  std::unique_ptr<Model> model(new Model(std::move(read), options.threads));
+  Manifest& m = model->manifest_;
+  std::vector<FileCheck> checks;
   for (const BundleFile& file : m.files) {
     const std::string path = bundle + "/" + file.name;
     check_size(path, file);
     const bool is_graph = file.name == m.prefill_graph || file.name == m.decode_graph;
-    if (is_graph || options.verify_weights) check_digest(path, file);
+    if (is_graph) {
+      FileCheck(path, file.sha256).finish();
+    } else if (options.verify_weights) {
+      checks.emplace_back(path, file.sha256);
+    }
   }
   model->prefill_ = open_graph(bundle, m, m.prefill_graph, m.prefill_chunk, options, model->pool_);
   model->decode_ = open_graph(bundle, m, m.decode_graph, 1, options, model->pool_);
@@ -128,19 +178,120 @@ std::unique_ptr<Model> Model::open(const std::string& bundle, const ModelOptions
   for (ModelGraph* g : {&model->prefill_, &model->decode_}) {
     if (g->is_fused) fused.push_back(&g->graph);
   }
-  pack_weights(fused, model->pool_);
-  // What a fused plan still reads from the file is the table of embeddings, a row for a token.
-  for (const Graph* graph : fused) {
-    for (const Value& value : graph->values) {
-      if (value.kind != Value::Kind::Parameter || value.packed) continue;
-      MappedFile::expect_scattered_reads(value.tensor.data, value.tensor.bytes());
-    }
-  }
   std::map<std::string, size_t> weights;  // one set for both graphs
   count_weights(model->prefill_.graph, weights);
   count_weights(model->decode_.graph, weights);
   for (const auto& [name, bytes] : weights) model->weight_bytes_ += bytes;
+  WeightPacker packer(fused);
+  for (const Graph* graph : fused) {
+    for (const Node& node : graph->nodes) {
+      if (node.op == "fused.Embedding") model->tables_.push_back(graph->value(node.inputs[0]).tensor);
+    }
+  }
+  if (options.max_memory != 0) model->fit_into(bundle, options.max_memory, packer);
+
+  uint64_t done = 0;
+  const auto before_reading = [&](std::span<const uint8_t> part) {
+    for (FileCheck& check : checks) check.read_until(part.data() + part.size());
+    if (options.on_progress) options.on_progress(done, packer.stored_bytes());
+    done += part.size();
+  };
+  try {
+    packer.pack(model->pool_, before_reading);
+  } catch (const Error&) {  // a damaged file is the better explanation
+    for (FileCheck& check : checks) check.finish();
+    throw;
+  }
+  for (FileCheck& check : checks) check.finish();
+  if (options.on_progress) options.on_progress(done, packer.stored_bytes());
+  // What a fused plan still reads from the file is the table of embeddings, a row for a token, and small
+  // parameters.
+  for (const Graph* graph : fused) {
+    for (const Value& value : graph->values) {
+      if (value.kind == Value::Kind::Parameter) MappedFile::release(value.tensor.data, value.tensor.bytes());
+    }
+  }
+  for (const Tensor& table : model->tables_) MappedFile::expect_scattered_reads(table.data, table.bytes());
   return model;
+}
+
+void Model::fit_into(const std::string& bundle, uint64_t limit, const WeightPacker& packer) {
+  // Pages of the program that have not been needed yet, and what the allocator of the C library holds back.
+  constexpr uint64_t kProgramGrowth = 4 << 20;
+  constexpr uint64_t kPerThread = 256 << 10;
+  constexpr uint64_t kHugePage = 2 << 20;
+  // A token's logits, as they were computed, as the session keeps them and with penalties; candidates and
+  // counts of the sampler.
+  constexpr uint64_t kPerToken = 40;
+  const auto threads = static_cast<uint64_t>(pool_.threads());
+  MemoryNeeds& needs = memory_.needs;
+  needs.context = manifest_.max_seq_len;
+  needs.chunk = manifest_.prefill_chunk;
+  needs.can_shrink = is_fused();
+  needs.position = kv_cache_bytes() / static_cast<uint64_t>(needs.context);
+  needs.program = resident_bytes() + kProgramGrowth + threads * kPerThread;
+  uint64_t fixed =
+      graph_bytes(prefill_.graph) + graph_bytes(decode_.graph) +
+      kPerToken * static_cast<uint64_t>(manifest_.vocab_size) * static_cast<uint64_t>(manifest_.batch_size) +
+      Plan::bytes_needed(decode_.graph, pool_) + threads * thread_bytes(decode_.graph);
+  if (is_fused()) {
+    std::set<uintptr_t> windows;
+    mapped_bytes(prefill_.graph, windows);
+    needs.weights = (packer.packed_bytes() + kHugePage - 1) / kHugePage * kHugePage +
+                    mapped_bytes(decode_.graph, windows);
+    for (const Tensor& table : tables_) {
+      const uint64_t row = table.bytes() / static_cast<uint64_t>(table.dims[0]);
+      const uint64_t rows = 2 * kRowsBetweenReleases;
+      fixed += std::min<uint64_t>(table.bytes(), rows * (row / kWindow + 2) * kWindow);
+    }
+    needs.loading = packer.loading_bytes() + threads * kWindow * 2;
+  } else {
+    // Parameters are read where they are, and calls copy caches.
+    needs.weights = weight_bytes_;
+    fixed += 2 * kv_cache_bytes();
+  }
+  std::map<int32_t, uint64_t> known;
+  const auto chunk_bytes = [&](int32_t chunk) {
+    auto [entry, is_new] = known.try_emplace(chunk, 0);
+    if (!is_new) return entry->second;
+    Graph graph = prefill_.graph;
+    if (needs.can_shrink) retype(graph, input_types(manifest_, chunk));
+    return entry->second = fixed + Plan::bytes_needed(graph, pool_) + threads * thread_bytes(graph);
+  };
+  memory_.plan = plan_memory(bundle, limit, needs, chunk_bytes);
+  memory_.limit = limit;
+  memory_.text = "at most " + megabytes(memory_.plan.peak) + ": " + plan_text(memory_.plan, needs);
+  if (!needs.can_shrink) return;
+  manifest_.max_seq_len = memory_.plan.context;
+  manifest_.prefill_chunk = prefill_.tokens = memory_.plan.chunk;
+  retype(prefill_.graph, input_types(manifest_, manifest_.prefill_chunk));
+  retype(decode_.graph, input_types(manifest_, 1));
+}
+
+Model::SessionShare::SessionShare(const Model& model) : model_(model) {
+  const uint64_t others = model.sessions_.fetch_add(1);
+  const Memory& memory = model.memory_;
+  if (memory.limit == 0 || others <= (memory.limit - memory.plan.peak) / memory.plan.session) return;
+  model.sessions_.fetch_sub(1);
+  throw Error(MLLM_ERROR_OUT_OF_MEMORY,
+              "max_memory of " + std::to_string(memory.limit) + " bytes has no room for another session of " +
+                  megabytes(memory.plan.session) + " beside the " + std::to_string(others) +
+                  " that are open; close one, or allow more memory");
+}
+
+void Model::release_tables() const {
+  for (const Tensor& table : tables_) MappedFile::release(table.data, table.bytes());
+}
+
+std::string Model::context_text() const {
+  const std::string positions = std::to_string(manifest_.max_seq_len);
+  if (!is_shortened()) return "max_seq_len of the bundle is " + positions;
+  return "max_memory leaves a context of " + positions + " of the bundle's " +
+         std::to_string(memory_.needs.context);
+}
+
+std::string Model::longer_context() const {
+  return is_shortened() ? "allow more memory" : "export with a larger --max-seq-len";
 }
 
 size_t Model::kv_cache_bytes() const {

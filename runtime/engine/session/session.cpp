@@ -70,7 +70,7 @@ Session::Runner::Runner(const ModelGraph& g, const Model& model)
 }
 
 Session::Session(const Model& model)
-    : model_(model), prefill_(model.prefill(), model), decode_(model.decode(), model) {
+    : model_(model), share_(model), prefill_(model.prefill(), model), decode_(model.decode(), model) {
   const Manifest& m = model.manifest();
   // One block, so that caches that do not fit into memory are refused as a whole.
   const auto padded = [&](size_t i) {
@@ -184,9 +184,9 @@ void Session::check(std::span<const Feed> feeds) const {
     }
     if (feed.tokens.size() > static_cast<size_t>(m.max_seq_len - s.position)) {
       throw Error(MLLM_ERROR_CAPACITY, slot + ": " + std::to_string(s.position) + " tokens and " +
-                                           std::to_string(feed.tokens.size()) + " more exceed max_seq_len " +
-                                           std::to_string(m.max_seq_len) +
-                                           "; shorten the prompt or export with a larger --max-seq-len");
+                                           std::to_string(feed.tokens.size()) +
+                                           " more do not fit: " + model_.context_text() +
+                                           "; shorten the prompt or " + model_.longer_context());
     }
   }
 }
@@ -260,6 +260,11 @@ void Session::run_rows(Runner& runner, std::span<const Piece> pieces) {
     rows += n;
   }
   const std::vector<Tensor> outputs = runner.plan.run(runner.inputs, segments);
+  rows_since_release_ += static_cast<uint64_t>(rows);
+  if (rows_since_release_ >= kRowsBetweenReleases) {
+    model_.release_tables();
+    rows_since_release_ = 0;
+  }
   int64_t row = 0;  // logits are in segment order
   for (const Piece& piece : pieces) {
     if (piece.wants_logits) keep_logits(outputs[0], row++, piece.slot);

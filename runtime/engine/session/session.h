@@ -73,11 +73,13 @@ class Session {
   void keep_logits(const Tensor& logits, int64_t row, int32_t slot);
 
   const Model& model_;
+  Model::SessionShare share_;
   std::vector<Tensor> caches_;
   Runner prefill_;
   Runner decode_;
   std::vector<Slot> slots_;
   std::string profile_json_;
+  uint64_t rows_since_release_ = 0;
 };
 
 }  // namespace mllm

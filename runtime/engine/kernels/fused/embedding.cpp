@@ -1,11 +1,14 @@
 #include <algorithm>
 
+#include "base/file.h"
 #include "kernels/fused/operators.h"
 #include "kernels/fused/rows.h"
 #include "kernels/fused/vector.h"
 
 namespace mllm::fused {
 namespace {
+
+constexpr int64_t kRowsBetweenReleases = 16;
 
 std::vector<TensorType> infer(const OpArgs& args) {
   const TensorType& table = args.type(0);
@@ -24,6 +27,8 @@ void run(const OpArgs& args, const RunContext& context) {
   const int64_t vocab = table.dims[0];
   const int64_t features = table.dims[1];
   for (int64_t r = 0; r < context.rows; ++r) {
+    // Each row of a mapped table may bring in pages that are never needed again.
+    if (r % kRowsBetweenReleases == kRowsBetweenReleases - 1) MappedFile::release(table.data, table.bytes());
     const int64_t id = ids[r];
     if (id < 0 || id >= vocab) {
       fail_argument("token id " + std::to_string(id) + " is outside of the vocabulary of " +

@@ -17,6 +17,8 @@ constexpr int64_t kLine = 64;
 // Weights per piece of work: a few microseconds of reading, enough to hide handing out the piece, few enough
 // that a thread that loses its core holds up little.
 constexpr int64_t kPieceBytes = 32 << 10;
+// Panels that one row is multiplied with at once.
+constexpr int64_t kMostPanels = 64;
 // Rows are quantized by whoever calls as long as that is quicker than waking the others.
 constexpr int64_t kAloneElements = 1 << 15;
 
@@ -101,6 +103,28 @@ size_t scratch_bytes(const OpArgs& args, int) {
   }
   return static_cast<size_t>(most);
 }
+
+}  // namespace
+
+size_t linear_thread_bytes(const OpArgs& args) {
+  const LinearOperands operands(args);
+  const int64_t rows = args.dims(0)[0];
+  int64_t panel = 0;
+  for (size_t i = 0; i < operands.count(); ++i) {
+    panel = std::max(panel, panel_scratch_bytes(PackedMatrix(operands.stored(i)).view()));
+  }
+  int64_t at_once = 1;
+  for (const bool integers : {false, true}) {
+    at_once = std::max(at_once, matmul_kernels(rows, integers).panels_at_once);
+  }
+  if (const MatmulKernels* kernels = bfloat16_kernels()) {
+    at_once = std::max(at_once, kernels->panels_at_once);
+  }
+  const int64_t sums = std::max(kMostPanels, at_once * ((rows + 15) / 16 * 16)) * kPanelColumns;
+  return static_cast<size_t>(panel + 2 * sums * 4);
+}
+
+namespace {
 
 // Memory of one thread for the sums and the unpacked weights of a panel.
 uint8_t* thread_scratch(size_t bytes) {
@@ -312,7 +336,6 @@ void run(const OpArgs& args, const RunContext& context) {
   // Every interruption of the stream from memory costs as much as some kilobytes: one row is multiplied with
   // all panels that a thread takes at once. Many rows: as the kernels like best, as long as each thread gets
   // a few pieces.
-  constexpr int64_t kMostPanels = 64;
   const int64_t at_once =
       r.rows == 1 ? kMostPanels
                   : std::clamp<int64_t>(panels / (4 * context.pool.threads()), 1, kernels.panels_at_once);

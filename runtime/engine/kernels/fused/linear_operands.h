@@ -2,6 +2,7 @@
 #ifndef MINDIR_LLM_KERNELS_FUSED_LINEAR_OPERANDS_H_
 #define MINDIR_LLM_KERNELS_FUSED_LINEAR_OPERANDS_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "graph/operator.h"
@@ -47,6 +48,9 @@ class LinearOperands {
 
   const OpArgs& args_;
 };
+
+// Memory that each thread keeps for this node, at most.
+size_t linear_thread_bytes(const OpArgs& args);
 
 }  // namespace mllm::fused
 

@@ -237,23 +237,62 @@ PackedMatrix::PackedMatrix(const StoredWeights& stored) : columns_(stored.column
   v.block_bytes += v.groups * trailer_bytes(v);
   if (is_integer() && v.group_scale == GroupScale::None) {
     column_scale_.resize(static_cast<size_t>(panels() * kPanelColumns));
-    for (int64_t i = 0; i < columns_; ++i) column_scale_[static_cast<size_t>(i)] = scale_at(stored.scale, i);
   }
 }
 
-void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> memory, ThreadPool& pool) {
+namespace {
+
+size_t row_bytes_of(const Tensor& weight) {
+  return dtype_size(weight.dtype) * static_cast<size_t>(weight.dims[1]);
+}
+
+// Rows of [k, n] that are read at once: whole groups.
+int64_t rows_per_part(const Tensor& weight) {
+  constexpr int64_t kUnit = kGroupedSpan;
+  const auto row_bytes = static_cast<int64_t>(row_bytes_of(weight));
+  return std::max(kUnit, PackedMatrix::kPartBytes / row_bytes / kUnit * kUnit);
+}
+
+// The same of [n, k], in panels.
+int64_t panels_per_part(const Tensor& weight) {
+  const auto row_bytes = static_cast<int64_t>(row_bytes_of(weight));
+  return std::max<int64_t>(1, PackedMatrix::kPartBytes / (kPanelColumns * row_bytes));
+}
+
+}  // namespace
+
+size_t PackedMatrix::loading_bytes(const StoredWeights& stored) {
+  const Tensor& weight = stored.weight;
+  const int64_t rows = stored.is_by_input() ? rows_per_part(weight) : panels_per_part(weight) * kPanelColumns;
+  const size_t part = static_cast<size_t>(std::min(rows, weight.dims[0])) * row_bytes_of(weight);
+  return part + (stored.scale.dims.empty() ? 0 : stored.scale.bytes()) +
+         (stored.zero ? stored.zero->bytes() : 0);
+}
+
+void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> memory, ThreadPool& pool,
+                        const BeforeReading& before_reading) {
   memory_ = std::move(memory);
   view_.blocks = memory_.get();
   const WeightView& v = view_;
   uint8_t* out = memory_.get();
   const Tensor& weight = stored.weight;
   const auto* source = weight.as<const uint8_t>();
-  const auto row_bytes = static_cast<int64_t>(dtype_size(weight.dtype)) * weight.dims[1];
+  const auto row_bytes = static_cast<int64_t>(row_bytes_of(weight));
   const int64_t trailer = trailer_bytes(v);
+  const auto announce = [&](const uint8_t* data, size_t bytes) -> MappedFile::Reading {
+    if (bytes > 0 && before_reading) before_reading({data, bytes});
+    return {data, bytes};
+  };
+  const auto scales = announce(stored.scale.as<const uint8_t>(), is_integer() ? stored.scale.bytes() : 0);
+  const auto zeros = announce(v.has_zeros ? stored.zero->as<const uint8_t>() : nullptr,
+                              v.has_zeros ? stored.zero->bytes() : 0);
+  if (column_scale()) {
+    for (int64_t i = 0; i < columns_; ++i) column_scale_[static_cast<size_t>(i)] = scale_at(stored.scale, i);
+  }
   if (!stored.is_by_input()) {
     // Pieces of a few hundred kilobytes: the pages of a piece are read ahead together.
     const int64_t grain = std::max<int64_t>(1, (int64_t{1} << 18) / (kPanelColumns * row_bytes));
-    pool.parallel_for(panels(), grain, [&](int64_t begin, int64_t end) {
+    const auto pack_panels = [&](int64_t begin, int64_t end) {
       const int64_t first = std::min(begin * kPanelColumns, columns_) * row_bytes;
       const int64_t last = std::min(end * kPanelColumns, columns_) * row_bytes;
       const MappedFile::Reading reading(source + first, static_cast<size_t>(last - first));
@@ -276,7 +315,17 @@ void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> me
           }
         }
       }
-    });
+    };
+    const int64_t step = panels_per_part(weight);
+    for (int64_t p = 0; p < panels(); p += step) {
+      const int64_t first = p * kPanelColumns * row_bytes;
+      const int64_t last = std::min((p + step) * kPanelColumns, columns_) * row_bytes;
+      if (before_reading) before_reading({source + first, static_cast<size_t>(last - first)});
+      pool.parallel_for(std::min(step, panels() - p), grain,
+                        [&](int64_t begin, int64_t end) { pack_panels(p + begin, p + end); });
+      // Reading a piece brings pages in around it, which may be those of a piece that is done.
+      MappedFile::release(source + first, static_cast<size_t>(last - first));
+    }
     return;
   }
   // Runs of 32 inputs in the outer loop, so that a piece of an input's row (four panels of int4 are one cache
@@ -287,14 +336,10 @@ void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> me
   const bool is_int4 = stored.is_int4();
   const int64_t panel_bytes = is_int4 ? kPanelColumns / 2 : kPanelColumns;
   const int64_t run_bytes = is_int4 ? 256 : 512;
-  const MappedFile::Reading reading(source, weight.bytes());
-  const MappedFile::Reading scales(stored.scale.data, scale_bytes(v) ? stored.scale.bytes() : 0);
-  const MappedFile::Reading zeros(v.has_zeros ? stored.zero->data : nullptr,
-                                  v.has_zeros ? stored.zero->bytes() : 0);
-  pool.parallel_for(panels(), kPiecePanels, [&](int64_t begin, int64_t end) {
-    int64_t at = 0;  // within a block
-    for (int64_t k = 0; k < v.k_padded; k += 32, at += run_bytes) {
-      const int64_t next = std::min<int64_t>(32, weight.dims[0] - k - 32);
+  const auto pack_inputs = [&](int64_t begin, int64_t end, int64_t k0, int64_t k1) {
+    int64_t at = k0 / 32 * run_bytes + (trailer ? k0 / v.group * trailer : 0);  // within a block
+    for (int64_t k = k0; k < k1; k += 32, at += run_bytes) {
+      const int64_t next = std::min<int64_t>(32, std::min(k1, weight.dims[0]) - k - 32);
       for (int64_t i = 0; i < next; ++i) {
         for (int64_t line = 0; line < kPiecePanels * panel_bytes; line += 64) {
           __builtin_prefetch(source + (k + 32 + i) * row_bytes + begin * panel_bytes + line);
@@ -314,7 +359,16 @@ void PackedMatrix::pack(const StoredWeights& stored, std::shared_ptr<uint8_t> me
       }
       at += trailer;
     }
-  });
+  };
+  const int64_t step = rows_per_part(weight);
+  for (int64_t k = 0; k < v.k_padded; k += step) {
+    const int64_t stored_rows = std::min(step, weight.dims[0] - k);
+    const size_t bytes = stored_rows > 0 ? static_cast<size_t>(stored_rows * row_bytes) : 0;
+    const auto reading = announce(source + k * row_bytes, bytes);
+    pool.parallel_for(panels(), kPiecePanels, [&](int64_t begin, int64_t end) {
+      pack_inputs(begin, end, k, std::min(k + step, v.k_padded));
+    });
+  }
 }
 
 }  // namespace mllm

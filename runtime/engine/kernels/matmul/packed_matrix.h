@@ -4,8 +4,10 @@
 #define MINDIR_LLM_KERNELS_MATMUL_PACKED_MATRIX_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/tensor.h"
@@ -36,7 +38,8 @@ struct StoredWeights {
 
 class PackedMatrix {
  public:
-  explicit PackedMatrix(const StoredWeights& stored);  // computes the layout; types must have been checked
+  // Computes the layout and reads nothing; types must have been checked.
+  explicit PackedMatrix(const StoredWeights& stored);
 
   const WeightView& view() const { return view_; }
   int64_t columns() const { return columns_; }
@@ -46,9 +49,16 @@ class PackedMatrix {
   // One factor per column, padded to whole panels; null where groups have scales, and for floats.
   const float* column_scale() const { return column_scale_.empty() ? nullptr : column_scale_.data(); }
 
-  // Fill `memory`, bytes() long, zeroed and aligned to 64, from the stored weights. Pages of a mapped file
-  // that were read are given back. Throws FORMAT where a zero point is none.
-  void pack(const StoredWeights& stored, std::shared_ptr<uint8_t> memory, ThreadPool& pool);
+  // Told about each part of the stored weights before it is read, by the thread that packs.
+  using BeforeReading = std::function<void(std::span<const uint8_t>)>;
+  // Fill `memory`, bytes() long, zeroed and aligned to 64, from the stored weights, which are read in parts
+  // of about kPartBytes and in order. Pages of a mapped file that were read are given back after each part.
+  // Throws FORMAT where a zero point is none.
+  void pack(const StoredWeights& stored, std::shared_ptr<uint8_t> memory, ThreadPool& pool,
+            const BeforeReading& before_reading = {});
+  static constexpr int64_t kPartBytes = int64_t{4} << 20;
+  // How much of a mapped file is in memory at once, at most, while these are packed.
+  static size_t loading_bytes(const StoredWeights& stored);
 
  private:
   WeightView view_{};
