@@ -64,6 +64,19 @@ size_t place(std::vector<Block>& blocks) {
   return total;
 }
 
+// Layers with integer weights, whose rounding is larger than what fast kernels round besides.
+bool has_quantized_layers(const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    if (node.op != "fused.Linear") continue;
+    for (const ValueId v : node.inputs) {
+      if (v == kNoValue) continue;
+      const DType dtype = graph.value(v).type.dtype;
+      if (dtype == DType::Int8 || dtype == DType::QInt4x2 || dtype == DType::UInt8) return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 Plan::Plan(Graph graph, ThreadPool& pool, bool exact) : Plan(std::move(graph), pool, exact, true) {}
@@ -74,7 +87,7 @@ size_t Plan::bytes_needed(Graph graph, ThreadPool& pool) {
 }
 
 Plan::Plan(Graph graph, ThreadPool& pool, bool exact, bool allocates)
-    : graph_(std::move(graph)), pool_(pool), exact_(exact) {
+    : graph_(std::move(graph)), pool_(pool), exact_(exact || !has_quantized_layers(graph_)) {
   const size_t count = graph_.values.size();
   tensors_.resize(count);
   // root[v]: the value whose memory v shares, itself included.

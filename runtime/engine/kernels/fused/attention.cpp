@@ -54,8 +54,19 @@ std::vector<TensorType> infer(const OpArgs& args) {
   return {q};
 }
 
+// For graphs whose chunks have at least this many rows, and then for every chunk, full or not: rounding must
+// not depend on how many tokens a chunk happens to have.
+constexpr int64_t kFewestMatrixRows = 32;
+
+const MatrixKernels* matrix_kernels(const AttentionShape& shape) {
+  return shape.rows >= kFewestMatrixRows ? matrix_attention() : nullptr;
+}
+
 size_t scratch_bytes(const OpArgs& args, int threads) {
-  return attention_scratch_bytes(shape_of(args.dims(0), args.dims(1)), threads);
+  const AttentionShape shape = shape_of(args.dims(0), args.dims(1));
+  const MatrixKernels* matrix = matrix_kernels(shape);
+  return std::max(attention_scratch_bytes(shape, threads),
+                  matrix ? attention_scratch_bytes(*matrix, shape, threads) : 0);
 }
 
 void run(const OpArgs& args, const RunContext& context) {
@@ -80,6 +91,8 @@ void run(const OpArgs& args, const RunContext& context) {
       fail_internal("attention outside of the cache");
     }
   }
+  const MatrixKernels* matrix = context.exact ? nullptr : matrix_kernels(call.shape);
+  if (matrix) return attend(*matrix, call, context.segments, context.pool, context.scratch);
   attend(vector_kernels(), call, context.segments, context.pool, context.scratch);
 }
 

@@ -23,17 +23,22 @@ Division divide(int64_t a, int64_t b) {
   return {x / y, x % y};
 }
 
-// How rows and the query heads of a KV head are cut into tiles.
+// Query vectors of a tile for a matrix unit, for which keys and values must be arranged first: that takes as
+// long as 16 to 32 vectors do.
+constexpr int64_t kMatrixVectors = 256;
+
+// How rows and the query heads of a KV head are cut into tiles of so many query vectors.
 struct Cut {
   int64_t group;           // query heads per KV head
   int64_t heads_per_tile;  // of one KV head
   int64_t tiles_per_group;
   int64_t rows_per_tile;
 
-  explicit Cut(const AttentionShape& shape) : group(shape.heads / shape.kv_heads) {
-    tiles_per_group = (group + kTileVectors - 1) / kTileVectors;
+  explicit Cut(const AttentionShape& shape, int64_t most = kTileVectors)
+      : group(shape.heads / shape.kv_heads) {
+    tiles_per_group = (group + most - 1) / most;
     heads_per_tile = (group + tiles_per_group - 1) / tiles_per_group;
-    rows_per_tile = std::clamp<int64_t>(kTileVectors / heads_per_tile, 1, shape.rows);
+    rows_per_tile = std::clamp<int64_t>(most / heads_per_tile, 1, shape.rows);
   }
   int64_t vectors() const { return rows_per_tile * heads_per_tile; }
   int64_t tiles_per_rows(const AttentionShape& shape) const { return shape.kv_heads * tiles_per_group; }
@@ -58,9 +63,15 @@ int64_t partial_floats(const AttentionShape& shape, int threads) {
   return std::min(kMostPartial, tiles * pieces_of(shape.length) * Partial::floats(cut.vectors(), shape.d));
 }
 
+// Of a thread.
+int64_t matrix_bytes(const MatrixKernels& kernels, const AttentionShape& shape) {
+  return round_up(kernels.scratch_bytes(Cut(shape, kMatrixVectors).vectors(), shape.d), 64);
+}
+
 // One call, seen by all threads.
 struct Job {
-  const VectorKernels& kernels;
+  const VectorKernels* kernels;  // or
+  const MatrixKernels* matrix;
   const AttentionCall& call;
   std::span<const Segment> segments;
   Cut cut;
@@ -68,6 +79,7 @@ struct Job {
   int64_t items = 0;
   int64_t workers = 0;
   std::atomic<int64_t> next{0};
+  void* scratch = nullptr;
   float* thread_scratch = nullptr;
   float* partials = nullptr;
   int32_t* unfinished = nullptr;  // per tile when split: pieces that are not done
@@ -131,12 +143,12 @@ void load_queries(const Job& job, const Place& p, float* to) {
   for (int64_t r = 0; r < p.tile.rows; ++r) {
     const float* from = job.call.q + p.offset + r * shape.heads * shape.d;
     if (!p.key_channels) {
-      job.kernels.scale_to(from, job.call.scale, to + r * size, size);
+      job.kernels->scale_to(from, job.call.scale, to + r * size, size);
       continue;
     }
     // (q * scales) k = q (scales * k)
     for (int64_t i = 0; i < size; i += shape.d)
-      job.kernels.multiply(from + i, job.call.scale, p.key_channels, to + r * size + i, shape.d);
+      job.kernels->multiply(from + i, job.call.scale, p.key_channels, to + r * size + i, shape.d);
   }
 }
 
@@ -149,9 +161,9 @@ void store_result(const Job& job, const Place& p, const Partial& total) {
       const float factor = 1.0f / total.states[i].sum;
       float* to = job.call.y + p.offset + (r * shape.heads + h) * shape.d;
       if (p.value_channels) {
-        job.kernels.multiply(sums, factor, p.value_channels, to, shape.d);
+        job.kernels->multiply(sums, factor, p.value_channels, to, shape.d);
       } else {
-        job.kernels.scale_to(sums, factor, to, shape.d);
+        job.kernels->scale_to(sums, factor, to, shape.d);
       }
     }
   }
@@ -161,9 +173,9 @@ void store_result(const Job& job, const Place& p, const Partial& total) {
 void run_tile(const Job& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
   const int64_t pieces = pieces_of(p.tile.positions());
   for (int64_t i = 0; i < pieces; ++i) {
-    attend_piece(job.kernels, p.cache, p.tile, i, scratch, i == 0 ? scratch.total : scratch.piece,
+    attend_piece(*job.kernels, p.cache, p.tile, i, scratch, i == 0 ? scratch.total : scratch.piece,
                  i + 1 < pieces ? first_step(p.cache, p.tile, i + 1) : then);
-    if (i > 0) join_piece(job.kernels, p.tile, p.cache.d, i, scratch.total, scratch.piece);
+    if (i > 0) join_piece(*job.kernels, p.tile, p.cache.d, i, scratch.total, scratch.piece);
   }
   store_result(job, p, scratch.total);
 }
@@ -175,11 +187,11 @@ void run_piece(const Job& job, const Place& p, const TileScratch& scratch, const
   const auto result = [&](int64_t i) {
     return Partial::at(job.partials + (p.result + i) * Partial::floats(vectors, d), vectors, d);
   };
-  attend_piece(job.kernels, p.cache, p.tile, p.piece, scratch, result(p.piece), then);
+  attend_piece(*job.kernels, p.cache, p.tile, p.piece, scratch, result(p.piece), then);
   const std::atomic_ref<int32_t> left(job.unfinished[p.number]);
   if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   for (int64_t i = 1; i < pieces_of(p.tile.positions()); ++i) {
-    join_piece(job.kernels, p.tile, d, i, result(0), result(i));
+    join_piece(*job.kernels, p.tile, d, i, result(0), result(i));
   }
   store_result(job, p, result(0));
 }
@@ -205,7 +217,45 @@ void work(Job& job, int64_t worker) {
   }
 }
 
+void work_with_matrix_unit(Job& job, int64_t worker) {
+  const AttentionCall& call = job.call;
+  auto* scratch = static_cast<uint8_t*>(job.scratch) + worker * matrix_bytes(*job.matrix, call.shape);
+  for (int64_t item = job.next++; item < job.items; item = job.next++) {
+    const Place p = place(job, item);
+    job.matrix->attend({.q = call.q + p.offset,
+                        .y = call.y + p.offset,
+                        .row_stride = call.shape.heads * call.shape.d,
+                        .rows = p.tile.rows,
+                        .heads = p.tile.heads,
+                        .position = p.tile.position,
+                        .keys = p.cache.keys,
+                        .values = p.cache.values,
+                        .item_bytes = item_bytes(call.type),
+                        .d = call.shape.d,
+                        .scale = call.scale,
+                        .key_rows = p.cache.key_scales,
+                        .value_rows = p.cache.value_scales,
+                        .key_channels = p.key_channels,
+                        .value_channels = p.value_channels,
+                        .scratch = scratch});
+  }
+}
+
 }  // namespace
+
+size_t attention_scratch_bytes(const MatrixKernels& kernels, const AttentionShape& shape, int threads) {
+  return static_cast<size_t>(threads * matrix_bytes(kernels, shape));
+}
+
+void attend(const MatrixKernels& kernels, const AttentionCall& call, std::span<const Segment> segments,
+            ThreadPool& pool, void* scratch) {
+  Job job{nullptr, &kernels, call, segments, Cut(call.shape, kMatrixVectors)};
+  job.scratch = scratch;
+  for (const Segment& s : segments) job.items += job.cut.tiles(call.shape, s.n);
+  pool.parallel_for(std::min<int64_t>(pool.threads(), job.items), 1, [&job](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) work_with_matrix_unit(job, i);
+  });
+}
 
 size_t attention_scratch_bytes(const AttentionShape& shape, int threads) {
   const int64_t counters = round_up(most_split_tiles(threads), kFloatsPerLine);
@@ -217,7 +267,7 @@ void attend(const VectorKernels& kernels, const AttentionCall& call, std::span<c
             ThreadPool& pool, void* scratch) {
   const AttentionShape& shape = call.shape;
   const int threads = pool.threads();
-  Job job{kernels, call, segments, Cut(shape)};
+  Job job{&kernels, nullptr, call, segments, Cut(shape)};
   job.thread_scratch = static_cast<float*>(scratch);
   job.partials = job.thread_scratch + threads * thread_floats(shape);
   job.unfinished = reinterpret_cast<int32_t*>(job.partials + partial_floats(shape, threads));

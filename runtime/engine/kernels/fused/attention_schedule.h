@@ -7,6 +7,7 @@
 #include <span>
 
 #include "graph/operator.h"
+#include "kernels/fused/attention_matrix.h"
 #include "kernels/fused/attention_tile.h"
 #include "kernels/fused/vector.h"
 
@@ -43,6 +44,11 @@ size_t attention_scratch_bytes(const AttentionShape& shape, int threads);
 // scratch: attention_scratch_bytes of the pool's threads, 64-byte aligned. Segments must be inside of the
 // cache.
 void attend(const VectorKernels& kernels, const AttentionCall& call, std::span<const Segment> segments,
+            ThreadPool& pool, void* scratch);
+
+// The same with a matrix unit, which rounds to bfloat16.
+size_t attention_scratch_bytes(const MatrixKernels& kernels, const AttentionShape& shape, int threads);
+void attend(const MatrixKernels& kernels, const AttentionCall& call, std::span<const Segment> segments,
             ThreadPool& pool, void* scratch);
 
 }  // namespace mllm::fused

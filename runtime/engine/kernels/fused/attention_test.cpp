@@ -6,6 +6,7 @@
 #include <limits>
 #include <random>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/half.h"
@@ -93,9 +94,18 @@ struct Setup {
   // Rows of y outside of the segments stay 0.
   std::vector<float> run(const VectorKernels& kernels, const std::vector<Segment>& segments,
                          int threads) const {
+    return run(kernels, attention_scratch_bytes(shape, threads), segments, threads);
+  }
+  std::vector<float> run(const MatrixKernels& kernels, const std::vector<Segment>& segments,
+                         int threads) const {
+    return run(kernels, attention_scratch_bytes(kernels, shape, threads), segments, threads);
+  }
+  template <class Kernels>
+  std::vector<float> run(const Kernels& kernels, size_t scratch_bytes, const std::vector<Segment>& segments,
+                         int threads) const {
     std::vector<float> y(static_cast<size_t>(q.size()));
     ThreadPool pool(threads);
-    const auto bytes = static_cast<int64_t>(attention_scratch_bytes(shape, threads));
+    const auto bytes = static_cast<int64_t>(scratch_bytes);
     const Tensor scratch = allocate(DType::UInt8, {bytes});
     std::memset(scratch.data, 0xff, static_cast<size_t>(bytes));  // NaN
     const CacheType type = keys.dtype == DType::Int8      ? CacheType::Int8
@@ -107,16 +117,76 @@ struct Setup {
     return y;
   }
 
-  std::vector<double> expected(int64_t row, int64_t head, int64_t slot, int64_t position) const {
+  // The weights of the positions that a query vector sees.
+  std::vector<double> weights(int64_t row, int64_t head, int64_t slot, int64_t position,
+                              bool rounded = false) const {
     const int64_t d = shape.d;
     const int64_t kv_head = head / (shape.heads / shape.kv_heads);
     std::vector<double> p;
     for (int64_t j = 0; j <= position; ++j) {
       double sum = 0;
-      for (int64_t i = 0; i < d; ++i)
-        sum += get(q, (row * shape.heads + head) * d + i) * content(keys, at(slot, kv_head, j) + i);
-      p.push_back(sum * scale);
+      for (int64_t i = 0; i < d; ++i) {
+        const int64_t query = (row * shape.heads + head) * d + i;
+        const int64_t key = at(slot, kv_head, j) + i;
+        sum += rounded ? rounded_query(query, kv_head * d + i) * rounded_key(key)
+                       : get(q, query) * content(keys, key) * double{scale};
+      }
+      p.push_back(sum);
     }
+    return p;
+  }
+
+  // What a matrix unit multiplies: scales of channels are part of the query, log2(e) too.
+  static double bfloat16(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof(bits));
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;  // to nearest even
+    std::memcpy(&x, &bits, sizeof(bits));
+    return x;
+  }
+  double rounded_query(int64_t i, int64_t channel) const {
+    constexpr float kLog2e = 0x1.715476p0f;
+    float x = q.as<const float>()[i] * (scale * kLog2e);
+    if (scales == Scales::Channels) x *= key_scales.as<const float>()[channel];
+    return bfloat16(x) / 0x1.71547652b82fep0;
+  }
+  double rounded_key(int64_t i) const {
+    const double x = bfloat16(static_cast<float>(get(keys, i)));
+    return scales == Scales::Rows ? x * key_scales.as<const float>()[i / shape.d] : x;
+  }
+  double rounded_value(int64_t i) const {
+    const double factor = scales == Scales::None ? 1 : content(values, i) / get(values, i);
+    return get(values, i) == 0 ? 0 : bfloat16(static_cast<float>(get(values, i))) * factor;
+  }
+
+  // Against the same formula with rounded numbers: what is left is the rounding of weights, half of a last
+  // place each, that of float sums, and of the exponential.
+  void check_rounded(const std::vector<float>& y, const Segment& s) const {
+    for (int64_t r = 0; r < s.n; ++r) {
+      for (int64_t h = 0; h < shape.heads; ++h) {
+        std::vector<double> p = weights(s.row0 + r, h, s.slot, s.position + r, true);
+        const double maximum = *std::max_element(p.begin(), p.end());
+        double total = 0;
+        for (double& x : p) total += x = std::exp(x - maximum);
+        for (int64_t i = 0; i < shape.d; ++i) {
+          double sum = 0, size = 0;
+          for (size_t j = 0; j < p.size(); ++j) {
+            const int64_t kv_head = h / (shape.heads / shape.kv_heads);
+            const double v = p[j] * rounded_value(at(s.slot, kv_head, static_cast<int64_t>(j)) + i);
+            sum += v;
+            size += std::abs(v);
+          }
+          CHECK_NEAR(y[static_cast<size_t>(((s.row0 + r) * shape.heads + h) * shape.d + i)], sum / total,
+                     size / total * (1.0 / 256 + 2e-5) + 1e-30);
+        }
+      }
+    }
+  }
+
+  std::vector<double> expected(int64_t row, int64_t head, int64_t slot, int64_t position) const {
+    const int64_t d = shape.d;
+    const int64_t kv_head = head / (shape.heads / shape.kv_heads);
+    std::vector<double> p = weights(row, head, slot, position);
     const double maximum = *std::max_element(p.begin(), p.end());
     double total = 0;
     for (double& x : p) total += x = std::exp(x - maximum);
@@ -176,6 +246,65 @@ TEST(matches_double) {
       });
     }
   }
+}
+
+template <class F>
+void with_matrix_unit(const F& body) {
+  for (const Isa isa : kAllIsas) {
+    if (const MatrixKernels* kernels = isa_supported(isa) ? matrix_attention(isa) : nullptr) body(*kernels);
+  }
+}
+
+TEST(matrix_unit_matches_double) {
+  with_matrix_unit([](const MatrixKernels& kernels) {
+    for (const auto& [heads, kv_heads, d] : kShapes) {
+      for (const Setup& setup : {Setup(40, heads, kv_heads, d, 2, 330, DType::Float32),
+                                 Setup(40, heads, kv_heads, d, 2, 330, DType::Float16),
+                                 Setup(40, heads, kv_heads, d, 2, 330, Scales::Channels),
+                                 Setup(40, heads, kv_heads, d, 2, 330, Scales::Rows)}) {
+        const std::vector<Segment> several = {{1, 255, 1, 0}, {0, 0, 17, 1}, {1, 290, 22, 18}};
+        const auto y = setup.run(kernels, several, 2);
+        for (const Segment& s : several) setup.check_rounded(y, s);
+      }
+    }
+  });
+}
+
+TEST(matrix_unit_does_not_depend_on_chunks_or_threads) {
+  with_matrix_unit([](const MatrixKernels& kernels) {
+    for (const auto& [heads, kv_heads, d] : kShapes) {
+      const int32_t rows = 330;
+      const Setup setup(rows, heads, kv_heads, d, 2, rows, heads % 2 == 0 ? Scales::Rows : Scales::Channels);
+      const auto whole = setup.run(kernels, {{1, 0, rows, 0}}, 1);
+      CHECK(same(whole, setup.run(kernels, {{1, 0, rows, 0}}, 3)));
+      for (const auto& [begin, end] :
+           {std::pair{0, 1}, {0, 70}, {15, 16}, {63, 64}, {64, 129}, {100, 103}, {7, 330}, {329, 330}}) {
+        const auto part = setup.run(kernels, {{1, begin, end - begin, begin}}, 2);
+        const auto first = static_cast<size_t>(begin * heads * d);
+        CHECK(std::memcmp(&part[first], &whole[first],
+                          static_cast<size_t>((end - begin) * heads * d) * sizeof(float)) == 0);
+      }
+    }
+  });
+}
+
+TEST(matrix_unit_and_scores_that_are_not_finite) {
+  with_matrix_unit([](const MatrixKernels& kernels) {
+    Setup setup(1, 1, 1, 1, 1, 600, DType::Float32);
+    setup.q.as<float>()[0] = 1;
+    setup.scale = 1;
+    const auto run = [&](int32_t position) { return setup.run(kernels, {{0, position, 1, 0}}, 2)[0]; };
+    std::fill_n(setup.keys.as<float>(), 600, -kInfinity);
+    CHECK(std::isnan(run(599)));
+    // Whole blocks without weight, before and behind one that has some.
+    setup.keys.as<float>()[300] = -7;
+    CHECK(std::isnan(run(299)));
+    CHECK_NEAR(run(599), Setup::bfloat16(setup.values.as<float>()[300]), 1e-6);
+    setup.keys.as<float>()[7] = kInfinity;
+    CHECK(std::isnan(run(599)));
+    setup.keys.as<float>()[7] = std::numeric_limits<float>::quiet_NaN();
+    CHECK(std::isnan(run(599)));
+  });
 }
 
 // Rows of a prompt one by one, in chunks and all at once, by any number of threads: the same bits.
