@@ -69,16 +69,14 @@ std::vector<TensorType> infer(const OpArgs& args) {
 
 // Where things lie in the scratch memory of a node: a normalized copy of the rows, then their tiles.
 struct Layout {
-  // value_bytes: of a quantized activation, or 0 where they are floats.
-  Layout(int64_t rows, int64_t k, const WeightView& w, bool has_gamma, int64_t value_bytes)
-      : row_count(rows) {
+  Layout(int64_t rows, int64_t k, const WeightView& w, bool has_gamma, bool integers) : row_count(rows) {
     // A matrix unit's tiles have 16 rows of whole 64-byte runs, used or not.
     constexpr int64_t kMostTileRows = 16;
     const int64_t whole = (rows + kMostTileRows - 1) / kMostTileRows * kMostTileRows;
     normalized = 0;
     values = has_gamma ? align(rows * k * 4) : 0;
-    if (value_bytes > 0) {
-      scales = values + align(whole * w.k_padded * value_bytes);
+    if (integers) {
+      scales = values + align(whole * w.k_padded);
       corrections = scales + align(whole * w.spans * 4);
       row_scales = corrections + align(whole * w.groups * 4);
       bytes = row_scales + align(whole * 4);
@@ -96,9 +94,9 @@ size_t scratch_bytes(const OpArgs& args, int) {
   int64_t most = 0;
   for (size_t i = 0; i < operands.count(); ++i) {
     const PackedMatrix layout(operands.stored(i));
-    // Exact runs of integer weights take floats, others int8 or bfloat16.
-    for (const int64_t value_bytes : {0, 1, 2}) {
-      most = std::max(most, Layout(x[0], x[1], layout.view(), operands.has_gamma(), value_bytes).bytes);
+    // Exact runs of integer weights take floats.
+    for (const bool integers : {false, true}) {
+      most = std::max(most, Layout(x[0], x[1], layout.view(), operands.has_gamma(), integers).bytes);
     }
   }
   return static_cast<size_t>(most);
@@ -110,15 +108,16 @@ size_t linear_thread_bytes(const OpArgs& args) {
   const LinearOperands operands(args);
   const int64_t rows = args.dims(0)[0];
   int64_t panel = 0;
-  for (size_t i = 0; i < operands.count(); ++i) {
-    panel = std::max(panel, panel_scratch_bytes(PackedMatrix(operands.stored(i)).view()));
-  }
   int64_t at_once = 1;
+  for (size_t i = 0; i < operands.count(); ++i) {
+    const PackedMatrix layout(operands.stored(i));
+    panel = std::max(panel, panel_scratch_bytes(layout.view()));
+    if (const MatmulKernels* wide = wide_kernels(layout.view())) {
+      at_once = std::max(at_once, wide->panels_at_once);
+    }
+  }
   for (const bool integers : {false, true}) {
     at_once = std::max(at_once, matmul_kernels(rows, integers).panels_at_once);
-  }
-  if (const MatmulKernels* kernels = bfloat16_kernels()) {
-    at_once = std::max(at_once, kernels->panels_at_once);
   }
   const int64_t sums = std::max(kMostPanels, at_once * ((rows + 15) / 16 * 16)) * kPanelColumns;
   return static_cast<size_t>(panel + 2 * sums * 4);
@@ -177,8 +176,7 @@ struct Run {
   ActivationView prepare(const WeightView& w, const MatmulKernels& kernels, bool integers) const {
     const Node& node = args.node();
     const auto* x = context.in(node, 0).as<const float>();
-    const int64_t value_bytes = integers ? kernels.value_bytes : 0;
-    const Layout at(rows, k, w, operands.has_gamma(), value_bytes);
+    const Layout at(rows, k, w, operands.has_gamma(), integers);
     auto* scratch = static_cast<uint8_t*>(context.scratch);
     const auto arrange_tile = [&](int64_t row0, int64_t count) {
       const float* from = x + row0 * k;
@@ -187,7 +185,7 @@ struct Run {
         normalize(from, count, to);
         from = to;
       }
-      auto* values = scratch + at.values + row0 * (integers ? w.k_padded * value_bytes : k * 4);
+      auto* values = scratch + at.values + row0 * (integers ? w.k_padded : k * 4);
       kernels.arrange({.x = from,
                        .x_stride = k,
                        .rows = count,
@@ -236,7 +234,7 @@ struct Run {
 
   const float* row_scales(const WeightView& w) const {
     if (!operands.has_int8_rows()) return nullptr;
-    const Layout at(rows, k, w, operands.has_gamma(), 1);
+    const Layout at(rows, k, w, operands.has_gamma(), true);
     return reinterpret_cast<const float*>(static_cast<const uint8_t*>(context.scratch) + at.row_scales);
   }
 
@@ -317,9 +315,9 @@ void run(const OpArgs& args, const RunContext& context) {
   const LinearOperands& operands = r.operands;
   const WeightView& w = operands.packed(0).view();
   const bool integers = operands.has_int8_rows() || (operands.packed(0).is_integer() && !context.exact);
-  const MatmulKernels* bfloat16 =
-      w.format == WeightFormat::Int4 && args.dims(0)[0] >= kFewestBfloat16Rows ? bfloat16_kernels() : nullptr;
-  const MatmulKernels& kernels = integers && bfloat16 ? *bfloat16 : matmul_kernels(r.rows, integers);
+  const MatmulKernels* wide =
+      integers && !operands.has_int8_rows() && args.dims(0)[0] >= kFewestWideRows ? wide_kernels(w) : nullptr;
+  const MatmulKernels& kernels = wide ? *wide : matmul_kernels(r.rows, integers);
   const ActivationView activations = r.prepare(w, kernels, integers);
   const bool swiglu = operands.is_swiglu();
 

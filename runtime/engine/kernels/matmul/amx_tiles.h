@@ -7,7 +7,7 @@ namespace {
 constexpr int64_t kTileRows = 16;
 constexpr int64_t kTileBytes = 1024;  // 16 rows of 64 bytes
 // Panels whose sums share the second-level cache (32 KiB each with 256 rows) with a step's activations.
-constexpr int64_t kPanelsAtOnce = 8;
+constexpr int64_t kPanelsAtOnce = kMostPanelsAtOnce;
 
 struct alignas(64) TileShapes {
   uint8_t palette = 1;

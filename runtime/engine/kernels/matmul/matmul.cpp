@@ -15,11 +15,14 @@ int64_t tile_size(int64_t largest, int64_t left) {
 int64_t panel_scratch_bytes(const WeightView& weights) {
   constexpr int64_t kLine = 64;
   if (weights.format == WeightFormat::Int8 || weights.format == WeightFormat::Int4) {
-    // Unpacked weights, scales and zero points of the integer product, weights as bfloat16, or one
-    // dequantized group of the float product.
+    // Unpacked weights, scales and zero points of the integer product; a wide span of it and the scales of
+    // all; or one dequantized group of the float product.
     const int64_t integers = kPanelColumns * (weights.k_padded + weights.groups * 8);
+    const int64_t spans = (weights.k_padded + kWideSpan - 1) / kWideSpan;
+    const int64_t wide =
+        kPanelColumns * (std::min(kWideSpan, weights.k_padded) + kMostPanelsAtOnce * spans * 4);
     const int64_t floats = kPanelColumns * kFloatSpan * 4;
-    return std::max(integers, floats) + kLine;
+    return std::max({integers, wide, floats}) + kLine;
   }
   return kLine;
 }
@@ -64,16 +67,19 @@ const MatmulKernels& matmul_kernels(int64_t rows, bool integers) {
   return matmul_kernels(current_isa(), rows, integers);
 }
 
-const MatmulKernels* bfloat16_kernels(Isa isa) {
+const MatmulKernels* wide_kernels(Isa isa, const WeightView& weights) {
 #if defined(__x86_64__)
-  if (isa == Isa::Amx) return &bfloat16_matmul();
+  const bool is_plain_int8 =
+      weights.format == WeightFormat::Int8 && weights.group_scale == GroupScale::None && !weights.has_zeros;
+  if (isa == Isa::Amx && (weights.format == WeightFormat::Int4 || is_plain_int8)) return &wide_matmul();
 #endif
   (void)isa;
+  (void)weights;
   return nullptr;
 }
 
-const MatmulKernels* bfloat16_kernels() {
-  return bfloat16_kernels(current_isa());
+const MatmulKernels* wide_kernels(const WeightView& weights) {
+  return wide_kernels(current_isa(), weights);
 }
 
 }  // namespace mllm

@@ -47,7 +47,7 @@ struct WeightView {
 // Rows of activations as kernels read them, in tiles of tile_size() rows. Within a tile of r rows, elements
 // are interleaved: float32 [k][r]; int8 [k_padded/4][r][4], or [k_padded/64][16][64] for a matrix unit. int8
 // values carry one scale per row and span, [spans][r] per tile, and -128 times their sum per group of the
-// weights, [groups][r]; bfloat16, [k_padded/32][16][32], neither. Without scales of spans the product is one
+// weights, [groups][r]. Without scales of spans the product is one
 // of integers alone. A tile that begins at some row begins at that row times the size of a row.
 struct ActivationView {
   int64_t rows;
@@ -116,12 +116,11 @@ struct MatmulKernels {
   // Multiplies int8 in registers, `rounds` times as often as there are accumulators, and returns how many
   // multiply-accumulates that was: what the machine could do if it never waited for memory.
   int64_t (*multiply_peak)(int64_t rounds);
-  // Of an activation in ActivationView::values: 2 where they are bfloat16, without scales.
-  int64_t value_bytes = 1;
   // Panels that many rows are best multiplied with at once: more than one where the activations would
   // otherwise come from memory too often.
   int64_t panels_at_once = 1;
 };
+inline constexpr int64_t kMostPanelsAtOnce = 8;
 
 inline constexpr int64_t kBlockColumns = 16;
 inline constexpr int64_t kPanelColumns = 32;
@@ -131,6 +130,8 @@ inline constexpr int64_t kFloatSpan = 128;
 // makes all of its run coarse: 256 where nothing else interrupts the sums, 128 where groups of weights do.
 inline constexpr int64_t kSpan = 256;
 inline constexpr int64_t kGroupedSpan = 128;
+// A matrix unit multiplies a span several times as fast, but adds no faster.
+inline constexpr int64_t kWideSpan = 512;
 
 // Rows of the next tile when `left` rows are left: kernels exist for a few sizes up to their largest.
 int64_t tile_size(int64_t largest, int64_t left);
@@ -145,7 +146,7 @@ const MatmulKernels& avxvnni_matmul();
 const MatmulKernels& avx512_matmul();
 const MatmulKernels& avx512vnni_matmul();
 const MatmulKernels& amx_matmul();
-const MatmulKernels& bfloat16_matmul();  // int4 weights only
+const MatmulKernels& wide_matmul();
 // 64-bit ARM only.
 const MatmulKernels& neon_matmul();
 const MatmulKernels& neondot_matmul();
@@ -156,13 +157,13 @@ const MatmulKernels& neoni8mm_matmul();
 const MatmulKernels& matmul_kernels(Isa isa, int64_t rows, bool integers);
 const MatmulKernels& matmul_kernels(int64_t rows, bool integers);
 
-// Kernels that round int4 weights, times their scales, and activations to bfloat16, where they are much
-// faster than those of integers; null elsewhere. They are for graphs whose chunks have at least this many
-// rows, and then for every chunk, full or not: rounding must not depend on how many tokens a chunk happens to
-// have.
-inline constexpr int64_t kFewestBfloat16Rows = 32;
-const MatmulKernels* bfloat16_kernels(Isa isa);
-const MatmulKernels* bfloat16_kernels();
+// Kernels of a matrix unit with kWideSpan, where int4 weights become int8 with one scale for all groups of a
+// span: much faster than those that define the same product on all machines, but not the same to the last
+// bit. They are for graphs whose chunks have at least this many rows, and then for every chunk, full or not:
+// rounding must not depend on how many tokens a chunk happens to have. Null elsewhere, and for other weights.
+inline constexpr int64_t kFewestWideRows = 32;
+const MatmulKernels* wide_kernels(Isa isa, const WeightView& weights);
+const MatmulKernels* wide_kernels(const WeightView& weights);
 
 }  // namespace mllm
 

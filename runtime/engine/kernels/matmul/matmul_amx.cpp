@@ -15,22 +15,32 @@ namespace {
 struct AmxPanels {
   const WeightView* w;
   const ActivationView* a;
-  IntPanel weights;  // of the first panel: signed, or + 128 where int8 is read as it is stored
+  IntPanel weights;     // of the first panel: signed, or + 128 where int8 is read as it is stored
+  int64_t block_bytes;  // of its blocks
   int64_t first;
-  int64_t count;  // those that are unpacked come one at a time
+  int64_t count;  // those that are unpacked as a whole come one at a time
   float* sums;    // [count][tiles * 16][32], sums_stride apart
   int64_t sums_stride;
   int64_t tiles;  // of 16 rows
+  // Rows of a tile have room for so many scales and corrections, used or not.
+  int64_t most_spans, most_groups;
+  int64_t first_input = 0;  // of the blocks
 
-  const uint8_t* block(int64_t p, int64_t b) const { return weights.block[b] + 2 * p * w->block_bytes; }
+  // Block b of panel p, from input k on.
+  const uint8_t* block(int64_t p, int64_t b, int64_t k) const {
+    return weights.block[b] + 2 * p * block_bytes + (k - first_input) * kBlockColumns;
+  }
+  const float* scales_of(int64_t p, int64_t s) const {
+    return weights.scales + (p * w->spans + s) * kPanelColumns;
+  }
   const int8_t* values(int64_t tile, int64_t k) const {
     return a->values + tile * kTileRows * w->k_padded + k / 64 * kTileBytes + k % 64;
   }
   const float* x_scales(int64_t tile, int64_t s) const {
-    return a->scales + (tile * w->spans + s) * kTileRows;
+    return a->scales + (tile * most_spans + s) * kTileRows;
   }
   const int32_t* corrections(int64_t tile, int64_t g) const {
-    return a->corrections + (tile * w->groups + g) * kTileRows;
+    return a->corrections + (tile * most_groups + g) * kTileRows;
   }
   float* sums_of(int64_t p, int64_t tile, int64_t b) const {
     return sums + p * sums_stride + tile * kTileRows * kPanelColumns + b * kBlockColumns;
@@ -126,8 +136,8 @@ inline void add_square(const AmxPanels& t, const Square& q, const int32_t* produ
   const int64_t from_stride = q.s == 0 ? 0 : kPanelColumns;
   V factor[2] = {}, zeros[2] = {};
   if (kind == SumKind::ScaledFloats) {
-    factor[0] = load(t.weights.scales + q.s * kPanelColumns);
-    factor[1] = load(t.weights.scales + q.s * kPanelColumns + kBlockColumns);
+    factor[0] = load(t.scales_of(q.panel, q.s));
+    factor[1] = load(t.scales_of(q.panel, q.s) + kBlockColumns);
   }
   const bool has_zeros = !Offset && t.weights.zeros;
   if (has_zeros) {
@@ -154,8 +164,10 @@ inline void add_square(const AmxPanels& t, const Square& q, const int32_t* produ
   }
 }
 
-template <SumKind kind, bool Offset>
-void multiply_squares(AmxPanels& t, int64_t step) {
+// `step` spans at a time, of which prepare(panel, begin, end) makes the weights ready, and says what to bring
+// to the cache meanwhile.
+template <SumKind kind, bool Offset, class Prepare>
+void multiply_squares(AmxPanels& t, int64_t step, const Prepare& prepare) {
   Pipeline<Square> pipeline;
   const WeightView& w = *t.w;
   ReadAhead next;
@@ -169,12 +181,12 @@ void multiply_squares(AmxPanels& t, int64_t step) {
     int32_t* to = pipeline.place_for_registers();
     for (int64_t k = begin; k < end; k += 64) {
       _tile_loadd(4, t.values(now.tile, k), 64);
-      _tile_loadd(6, t.block(now.panel, 0) + k * kBlockColumns, 64);
+      _tile_loadd(6, t.block(now.panel, 0, k), 64);
       if (k == begin) {
         MLLM_STORE_AND_CLEAR(0, to);
       }
       MLLM_MULTIPLY(0, 4, 6);
-      _tile_loadd(7, t.block(now.panel, 1) + k * kBlockColumns, 64);
+      _tile_loadd(7, t.block(now.panel, 1, k), 64);
       if (k == begin) {
         MLLM_STORE_AND_CLEAR(1, to);
       }
@@ -204,13 +216,7 @@ void multiply_squares(AmxPanels& t, int64_t step) {
   const int64_t inputs = step * w.span;
   for (int64_t k = 0; k < w.k_padded; k += inputs) {
     for (int64_t p = 0; p < t.count; ++p) {
-      const bool is_last = p + 1 == t.count;
-      const int64_t next_k = is_last ? k + inputs : k;
-      if (Offset) {
-        next =
-            ReadAhead(w, t.first + (is_last ? 0 : p + 1), least(next_k, w.k_padded) * kBlockColumns,
-                      least(next_k + inputs, w.k_padded) * kBlockColumns, (t.tiles + 1) / 2 * (inputs / 64));
-      }
+      next = prepare(p, k, least(k + inputs, w.k_padded));
       for (int64_t i = 0; i < t.tiles; i += 2) {
         for (int64_t s = k / w.span; s < least(k / w.span + step, w.spans); ++s) {
           multiply({p, i, least(2, t.tiles - i), s});
@@ -348,40 +354,193 @@ void arrange_tiles(const ActivationTile& t) {
   }
 }
 
+AmxPanels panels_of(const PanelProduct& product, const WeightView& w) {
+  return {.w = &w,
+          .a = product.activations,
+          .weights = {},
+          .block_bytes = w.block_bytes,
+          .first = product.panel,
+          .count = product.panels,
+          .sums = product.sums,  // has room for whole tiles
+          .sums_stride = product.sums_stride,
+          .tiles = (product.activations->rows + kTileRows - 1) / kTileRows,
+          .most_spans = product.weights->spans,
+          .most_groups = product.weights->groups};
+}
+
+// While inputs [begin, end) of panel p are multiplied, at(k) being the bytes of a block before input k: what
+// comes next is the same inputs of the next panel, or those behind them of the first one.
+template <class At>
+ReadAhead read_ahead(const AmxPanels& t, int64_t p, int64_t begin, int64_t end, const At& at) {
+  const bool is_last = p + 1 == t.count;
+  const int64_t next_begin = is_last ? end : begin;
+  const int64_t next_end = is_last ? least(2 * end - begin, t.w->k_padded) : end;
+  return ReadAhead(*t.w, t.first + (is_last ? 0 : p + 1), at(next_begin), at(next_end),
+                   (t.tiles + 1) / 2 * ((end - begin) / 64));
+}
+
+// int8 that is multiplied as it is stored, `step` spans at a time.
+template <SumKind kind>
+void multiply_in_place(AmxPanels& t, int64_t step) {
+  multiply_squares<kind, true>(t, step, [&](int64_t p, int64_t begin, int64_t end) {
+    return read_ahead(t, p, begin, end, [](int64_t k) { return k * kBlockColumns; });
+  });
+}
+
+template <SumKind kind>
+void multiply_unpacked(AmxPanels& t, int64_t step) {
+  multiply_squares<kind, false>(t, step, [](int64_t, int64_t, int64_t) { return ReadAhead(); });
+}
+
 void amx_panels(const PanelProduct& product) {
   const WeightView& w = *product.weights;
-  const ActivationView& a = *product.activations;
-  const bool in_place = is_multiplied_in_place(w);
-  const VI to_signed = _mm512_set1_epi8(w.format == WeightFormat::Int4 ? -8 : -128);
-  AmxPanels t{.w = &w,
-              .a = &a,
-              .weights = {},
-              .first = product.panel,
-              .count = in_place ? product.panels : 1,
-              .sums = product.sums,  // has room for whole tiles
-              .sums_stride = product.sums_stride,
-              .tiles = (a.rows + kTileRows - 1) / kTileRows};
+  const bool is_float = product.activations->scales != nullptr;
   configure(least(w.group, 64));
+  AmxPanels t = panels_of(product, w);
   // 8 KiB of weights at a time.
   const int64_t step = 256 / w.span;
-  for (int64_t p = 0; p < product.panels; p += t.count) {
+  if (is_multiplied_in_place(w)) {
+    t.weights = int_panel_of(product);
+    settle_memory(product.scratch);
+    is_float ? multiply_in_place<SumKind::Floats>(t, step) : multiply_in_place<SumKind::Integers>(t, step);
+    return _tile_release();
+  }
+  const VI to_signed = _mm512_set1_epi8(w.format == WeightFormat::Int4 ? -8 : -128);
+  t.count = 1;
+  for (int64_t p = 0; p < product.panels; ++p) {
     PanelProduct of = product;
     of.panel = t.first = product.panel + p;
-    t.weights = in_place ? int_panel_of(of) : unpack(of, to_signed, 0.0f);
+    t.weights = unpack(of, to_signed, 0.0f);
+    t.block_bytes = 0;
     t.sums = product.sums + p * product.sums_stride;
     settle_memory(product.scratch);
     if (w.group != w.span) {
       w.has_zeros ? multiply_groups<true>(t, step) : multiply_groups<false>(t, step);
-    } else if (a.scales == nullptr) {
-      in_place ? multiply_squares<SumKind::Integers, true>(t, step)
-               : multiply_squares<SumKind::Integers, false>(t, step);
+    } else if (!is_float) {
+      multiply_unpacked<SumKind::Integers>(t, step);
     } else if (t.weights.scales) {
-      multiply_squares<SumKind::ScaledFloats, false>(t, step);
+      multiply_unpacked<SumKind::ScaledFloats>(t, step);
     } else {
-      in_place ? multiply_squares<SumKind::Floats, true>(t, step)
-               : multiply_squares<SumKind::Floats, false>(t, step);
+      multiply_unpacked<SumKind::Floats>(t, step);
     }
   }
+  _tile_release();
+}
+
+// ---- Wide spans: int8 as it is stored, int4 as int8 with one scale for all groups of a span.
+
+// The weights as these products see them.
+WeightView widened(const WeightView& w) {
+  WeightView wide = w;
+  wide.span = wide.group = kWideSpan;
+  wide.spans = wide.groups = (w.k_padded + kWideSpan - 1) / kWideSpan;
+  wide.has_zeros = false;  // or part of the weights already
+  return wide;
+}
+
+void arrange_wide(const ActivationTile& t) {
+  const WeightView wide = widened(*t.weights);
+  ActivationTile of = t;
+  of.weights = &wide;
+  arrange_tiles(of);
+}
+
+// Bytes of an int4 block before input k, which begins a group.
+inline int64_t bytes_before(const WeightView& w, int64_t k) {
+  return k * kBlockColumns / 2 + (k + w.group - 1) / w.group * trailer_bytes(w);
+}
+
+// 16-bit products keep their upper halves, rounded: (q * 64) * (ratio * 512) / 2^15 is q * ratio. No zero
+// point is beyond ±128, so that both factors fit.
+constexpr int16_t kNibbleOne = 64;
+constexpr float kRatioOne = 512.0f;
+
+// Inputs k0 … k1-1, one span, of a block of int4 as int8 [k/4][16][4]; `scales` are those of the columns.
+//
+// (q - zero) * scale becomes an integer times the span's scale, which makes the largest possible weight of a
+// column ±127. Of a group with the largest scale the steps of int4 are 16 of int8 (8 with zero points): a
+// rounding of a sixteenth of what int4 was rounded by, 0.4 % of its energy.
+void unpack_wide(const WeightView& w, const uint8_t* p, int64_t k0, int64_t k1, uint8_t* to, float* scales) {
+  const int64_t skip = scale_bytes(w);
+  const int64_t group_bytes = w.group * kBlockColumns / 2 + trailer_bytes(w);
+  // Of a group: q + 8 - zero is at most 8 without zero points, and its scale.
+  const auto zero_of = [&](const uint8_t* trailer) __attribute__((always_inline)) {
+    return w.has_zeros ? group_zeros(trailer, skip, 0) : zero();
+  };
+  const auto largest_of = [&](const uint8_t* trailer) __attribute__((always_inline)) {
+    const V z = zero_of(trailer);
+    const V most =
+        w.has_zeros ? maximum(absolute(add(z, splat(8.0f))), absolute(add(z, splat(-7.0f)))) : splat(8.0f);
+    return skip ? mul(absolute(group_scales(w, trailer, 0)), most) : most;
+  };
+  V largest = zero();
+  int64_t size = 0;
+  const uint8_t* at = p;
+  for (int64_t k = k0; k < k1; k += size, at += group_bytes) {
+    size = least(w.group, k1 - k);
+    largest = maximum(largest_of(at + size * kBlockColumns / 2), largest);
+  }
+  // Whole numbers stay as they are where they can.
+  V span_scale = mul(largest, splat(1.0f / 127.0f));
+  if (!skip) span_scale = maximum(span_scale, splat(1.0f));
+  store(scales, span_scale);
+  const __mmask16 some = _mm512_cmp_ps_mask(span_scale, zero(), _CMP_NEQ_UQ);
+  const V inverse = _mm512_maskz_div_ps(some, splat(kRatioOne), span_scale);
+  at = p;
+  for (int64_t k = k0; k < k1; k += size) {
+    size = least(w.group, k1 - k);
+    const uint8_t* trailer = at + size * kBlockColumns / 2;
+    // In both halves of a column's 32 bits: the ratio of scales, and what to subtract from q + 8.
+    const auto twice = [](V v) __attribute__((always_inline)) {
+      const VI i = round_to_int(v);
+      return _mm512_mask_blend_epi16(0xaaaaaaaau, i, _mm512_slli_epi32(i, 16));
+    };
+    const VI ratio = twice(skip ? mul(group_scales(w, trailer, 0), inverse) : inverse);
+    const VI minus = twice(mul(add(zero_of(trailer), splat(8.0f)), splat(kNibbleOne)));
+    const auto put = [&](VI even, VI odd, uint8_t* row) __attribute__((always_inline)) {
+      const VI nibble = _mm512_set1_epi16(15 * kNibbleOne);
+      const auto scaled = [&](VI v) __attribute__((always_inline)) {
+        return _mm512_mulhrs_epi16(_mm512_sub_epi16(_mm512_and_si512(v, nibble), minus), ratio);
+      };
+      store_bytes(
+          row, _mm512_mask_blend_epi8(0xaaaaaaaaaaaaaaaau, scaled(even), _mm512_slli_epi16(scaled(odd), 8)));
+    };
+    for (int64_t i = 0; i < size; i += 32, to += 512) {
+#pragma GCC unroll 4
+      for (int64_t j = 0; j < 4; ++j, at += 64) {
+        const VI bytes = load_bytes(at);
+        put(_mm512_slli_epi16(bytes, 6), _mm512_srli_epi16(bytes, 2), to + 64 * j);
+        put(_mm512_slli_epi16(bytes, 2), _mm512_srli_epi16(bytes, 6), to + 256 + 64 * j);
+      }
+    }
+    at = trailer + trailer_bytes(w);
+  }
+}
+
+void wide_panels(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  const WeightView wide = widened(w);
+  configure(64);
+  AmxPanels t = panels_of(product, wide);
+  if (is_multiplied_in_place(w)) {
+    t.weights = int_panel_of(product);
+    multiply_in_place<SumKind::Floats>(t, 1);
+    return _tile_release();
+  }
+  auto* bytes = static_cast<uint8_t*>(product.scratch);
+  uint8_t* second = bytes + kBlockColumns * least(kWideSpan, w.k_padded);
+  auto* scales = reinterpret_cast<float*>(second + kBlockColumns * least(kWideSpan, w.k_padded));
+  t.weights = {{bytes, second}, scales, nullptr};
+  t.block_bytes = 0;
+  multiply_squares<SumKind::ScaledFloats, false>(t, 1, [&](int64_t p, int64_t begin, int64_t end) {
+    const uint8_t* first = w.blocks + 2 * (product.panel + p) * w.block_bytes + bytes_before(w, begin);
+    float* of = scales + (p * wide.spans + begin / kWideSpan) * kPanelColumns;
+    unpack_wide(w, first, begin, end, bytes, of);
+    unpack_wide(w, first + w.block_bytes, begin, end, second, of + kBlockColumns);
+    t.first_input = begin;
+    settle_memory(product.scratch);
+    return read_ahead(t, p, begin, end, [&](int64_t k) { return bytes_before(w, k); });
+  });
   _tile_release();
 }
 
@@ -413,10 +572,22 @@ constexpr MatmulKernels kAmxKernels = {.tile_rows = kTileRows,
                                        .multiply_peak = tile_peak,
                                        .panels_at_once = kPanelsAtOnce};
 
+constexpr MatmulKernels kWideKernels = {.tile_rows = kTileRows,
+                                        .arrange = arrange_wide,
+                                        .int_panels = wide_panels,
+                                        .float_panels = nullptr,
+                                        .finish = finish,
+                                        .multiply_peak = nullptr,
+                                        .panels_at_once = kPanelsAtOnce};
+
 }  // namespace
 
 const MatmulKernels& amx_matmul() {
   return kAmxKernels;
+}
+
+const MatmulKernels& wide_matmul() {
+  return kWideKernels;
 }
 
 }  // namespace mllm

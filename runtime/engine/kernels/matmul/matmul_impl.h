@@ -107,7 +107,7 @@ inline float factor_of(float top) {
 // are in `dense`, from k = 0, or in memory for one span where that is null.
 template <class Use>
 void quantize_row(const ActivationTile& t, int64_t r, int64_t tile_rows, int8_t* dense, const Use& use) {
-  alignas(64) int8_t span[kSpan];
+  alignas(64) int8_t span[kWideSpan];
   const WeightView& w = *t.weights;
   const float* x = t.x + r * t.x_stride;
   V poison = zero();

@@ -132,7 +132,7 @@ std::vector<float> multiply(const Matrix& m, const MatmulKernels& kernels, const
                scratch = aligned(panel_scratch_bytes(w));
   for (int64_t r = 0, size = 0; r < rows; r += size) {
     size = tile_size(kernels.tile_rows, rows - r);
-    const int64_t at = r * (integers ? w.k_padded * kernels.value_bytes : w.k * 4);
+    const int64_t at = r * (integers ? w.k_padded : w.k * 4);
     kernels.arrange({.x = x.data() + r * w.k,
                      .x_stride = w.k,
                      .rows = std::min(size, rows - r),
@@ -261,38 +261,54 @@ TEST(float_products) {
   }
 }
 
-float to_bfloat16(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return std::bit_cast<float>((bits + 0x7fffu + (bits >> 16 & 1u)) & 0xffff0000u);
+// Activations as integers times the scale of their span.
+std::vector<double> rounded_row(const float* x, int64_t k, int64_t span) {
+  std::vector<double> values(static_cast<size_t>(k));
+  for (int64_t begin = 0; begin < k; begin += span) {
+    const int64_t end = std::min(k, begin + span);
+    float most = 0;
+    for (int64_t i = begin; i < end; ++i) most = std::max(most, std::abs(x[i]));
+    for (int64_t i = begin; i < end; ++i) {
+      const float q = x[i] * (most > 0 ? 127.0f / most : 0.0f);
+      values[static_cast<size_t>(i)] = std::nearbyint(q) * double{most / 127.0f};
+    }
+  }
+  return values;
 }
 
-// Weights and activations with 8 bits each, and sums that are not rounded further than floats are.
-TEST(bfloat16_products) {
-  const MatmulKernels* kernels = bfloat16_kernels(Isa::Amx);
-  if (kernels == nullptr || !isa_supported(Isa::Amx)) return;
+// Integers are multiplied as they are; of int4 groups, which become int8, each column of a span is rounded by
+// half a step at most, in which the largest possible weight of the span is 127.
+TEST(wide_products) {
   for (const Case& c : all_cases(true)) {
-    if (c.weight == DType::Int8) continue;
     const Matrix m(c);
+    const MatmulKernels* kernels =
+        isa_supported(Isa::Amx) ? wide_kernels(Isa::Amx, m.packed->view()) : nullptr;
+    if (kernels == nullptr) continue;
     const auto x = activations(70, c.k);
     std::vector<float> first;
     for (const int64_t rows : {70, 1, 5, 16, 17, 33, 64}) {
       const auto y = multiply(m, *kernels, x, rows, true);
       for (int64_t r = 0; r < rows && rows == 70; ++r) {
+        const std::vector<double> values = rounded_row(&x[static_cast<size_t>(r * c.k)], c.k, kWideSpan);
         for (int64_t n = 0; n < c.n; ++n) {
-          double sum = 0, weights = 0, size = 0;
-          for (int64_t k = 0; k < c.k; ++k) {
-            const double a = to_bfloat16(x[static_cast<size_t>(r * c.k + k)]);
-            const double scale = m.packed->column_scale() ? 1.0 : m.scale(n, k);
-            const double w = (m.integer(n, k) - m.zero(n, k)) * scale;
-            sum += a * w;
-            weights += a * a * w * w;
-            size += std::abs(a * w);
+          double sum = 0, roundings = 0, size = 0;
+          for (int64_t begin = 0; begin < c.k; begin += kWideSpan) {
+            double step = 0, squares = 0;
+            for (int64_t k = begin; k < std::min(c.k, begin + kWideSpan); ++k) {
+              const double a = values[static_cast<size_t>(k)];
+              const double scale = m.packed->column_scale() ? 1.0 : m.scale(n, k);
+              sum += a * (m.integer(n, k) - m.zero(n, k)) * scale;
+              size += std::abs(a * (m.integer(n, k) - m.zero(n, k)) * scale);
+              squares += a * a;
+              const double most = std::max(std::abs(-8 - m.zero(n, k)), std::abs(7 - m.zero(n, k)));
+              step = std::max(step, most * scale / 127);
+            }
+            roundings += squares * step * step / 12;
           }
+          if (m.packed->column_scale()) roundings = 0;
           const double column = m.packed->column_scale() ? m.scale(n, 0) : 1.0;
-          // Weights are off by 0.17 % on average (root mean square): six times the length of such a random
-          // walk, and the rounding of float sums.
-          const double walk = 6 * 0.0017 * std::sqrt(weights) + 1e-6 * size;
-          CHECK_NEAR(y[static_cast<size_t>(r * c.n + n)], sum * column, column * walk + 1e-12);
+          CHECK_NEAR(y[static_cast<size_t>(r * c.n + n)], sum * column,
+                     column * (6 * std::sqrt(roundings) + 1e-6 * size) + 1e-12);
         }
       }
       // Exactly the same whatever rows are beside it.
@@ -302,25 +318,31 @@ TEST(bfloat16_products) {
   }
 }
 
-// What a bfloat16 holds is not changed: small integers times powers of two.
-TEST(bfloat16_products_of_exact_weights) {
-  const MatmulKernels* kernels = bfloat16_kernels(Isa::Amx);
-  if (kernels == nullptr || !isa_supported(Isa::Amx)) return;
-  Matrix m({DType::QInt4x2, DType::Float16, 64, 320, 32});
-  for (int64_t i = 0; i < m.stored.scale.size(); ++i) {
-    m.stored.scale.as<uint16_t>()[i] = float_to_half(std::ldexp(1.0f, -static_cast<int>(i % 11)));
-  }
+// Zero points as far away as they can be, and scales of nothing.
+TEST(wide_products_of_extreme_groups) {
+  if (!isa_supported(Isa::Amx)) return;
+  Matrix m({DType::QInt4x2, DType::Float16, 64, 320, 32, DType::Int8});
+  for (int64_t i = 0; i < m.stored.zero->size(); ++i)
+    m.stored.zero->as<int8_t>()[i] = static_cast<int8_t>(i % 3 == 0 ? 127 : i % 3 == 1 ? -128 : 0);
+  for (int64_t i = 0; i < m.stored.scale.size(); ++i)
+    m.stored.scale.as<uint16_t>()[i] = float_to_half(i % 64 < 4 ? 0.0f : 0.01f);
   ThreadPool pool(1);
   m.packed = std::make_unique<PackedMatrix>(m.stored);
   m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
   std::vector<float> x(40 * 320);
-  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 7 % 31) - 15);
-  const auto y = multiply(m, *kernels, x, 40, true);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 7 % 255) - 127);
+  const auto y = multiply(m, *wide_kernels(Isa::Amx, m.packed->view()), x, 40, true);
   for (int64_t r = 0; r < 40; ++r) {
     for (int64_t n = 0; n < 64; ++n) {
-      double sum = 0;
-      for (int64_t k = 0; k < 320; ++k) sum += double{x[static_cast<size_t>(r * 320 + k)]} * m.weight(n, k);
-      CHECK_EQ(y[static_cast<size_t>(r * 64 + n)], static_cast<float>(sum));
+      double sum = 0, squares = 0;
+      for (int64_t k = 0; k < 320; ++k) {
+        const double a = x[static_cast<size_t>(r * 320 + k)];
+        sum += a * m.weight(n, k);
+        squares += a * a;
+      }
+      const double step = 135 * 0.01 / 127;
+      CHECK_NEAR(y[static_cast<size_t>(r * 64 + n)], sum,
+                 n < 4 ? 0 : 6 * step * std::sqrt(squares / 12) + 1e-6 * std::abs(sum));
     }
   }
 }
@@ -330,17 +352,7 @@ std::vector<double> defined(const Matrix& m, const std::vector<float>& x, int64_
   const WeightView& w = m.packed->view();
   std::vector<double> out;
   for (int64_t r = 0; r < rows; ++r) {
-    std::vector<double> values(static_cast<size_t>(w.k));
-    for (int64_t begin = 0; begin < w.k; begin += w.span) {
-      float most = 0;
-      const int64_t end = std::min(w.k, begin + w.span);
-      for (int64_t k = begin; k < end; ++k)
-        most = std::max(most, std::abs(x[static_cast<size_t>(r * w.k + k)]));
-      for (int64_t k = begin; k < end; ++k) {
-        const float q = x[static_cast<size_t>(r * w.k + k)] * (most > 0 ? 127.0f / most : 0.0f);
-        values[static_cast<size_t>(k)] = std::nearbyint(q) * double{most / 127.0f};
-      }
-    }
+    const std::vector<double> values = rounded_row(&x[static_cast<size_t>(r * w.k)], w.k, w.span);
     for (int64_t n = 0; n < m.packed->columns(); ++n) {
       double sum = 0;
       for (int64_t k = 0; k < w.k; ++k) sum += values[static_cast<size_t>(k)] * m.weight(n, k);
