@@ -64,8 +64,8 @@ class _Inputs:
         return cls(factors, hessian, sample)
 
     def error(self, weight: Floats, approximation: Floats) -> float:
-        """Relative error of a layer's output on these inputs."""
-        if self.hessian is not None:
+        """Relative error of a layer's output on these inputs, or on their sample where that is less work."""
+        if self.hessian is not None and (self.sample is None or len(self.sample) >= len(self.hessian)):
             return relative_output_error(weight, approximation, hessian=self.hessian)
         return relative_output_error(weight, approximation, inputs=self.sample)
 

@@ -28,6 +28,8 @@ __all__ = ["gptq"]
 # Columns that are corrected one by one; larger ranges are halved and corrected by products of matrices.
 _LEAF = 32
 _DAMPING_STEPS = 4
+# Columns of the Cholesky factor that are found at once.
+_BLOCK = 256
 
 
 def gptq(
@@ -91,7 +93,7 @@ def _feedback(hessian: Floats, order: NDArray[np.intp], damping: float) -> NDArr
     """F of H = (I + F) D (I + F)ᵀ, with ones instead of zeros on its diagonal and noise-free zeros below."""
     # A lower Cholesky factor of H in reverse order is, reversed, an upper one of H.
     backwards = order[::-1]
-    damped = hessian[np.ix_(backwards, backwards)].astype(np.float64)
+    damped = hessian[np.ix_(backwards, backwards)].astype(np.float64, copy=False)
     diagonal = np.einsum("ii->i", damped)
     # All inputs were zero: nothing to correct by, as with any other multiple of the identity.
     step = float(diagonal.mean()) or 1.0
@@ -101,14 +103,31 @@ def _feedback(hessian: Floats, order: NDArray[np.intp], damping: float) -> NDArr
         # A dead column needs something on its diagonal even without damping.
         diagonal[diagonal == 0] = step
         try:
-            factor = np.linalg.cholesky(damped)[::-1, ::-1]
+            factor = _cholesky(damped)[::-1, ::-1]
         except np.linalg.LinAlgError:
             continue
-        return np.asarray(factor / np.diagonal(factor))
+        factor /= np.diagonal(factor).copy()
+        return factor
     raise ValueError(
         f"hessian is not positive definite, even with {damping * 10 ** (_DAMPING_STEPS - 1):g} of its"
         " diagonal's mean added"
     )
+
+
+def _cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lower Cholesky factor of a symmetric matrix, of which only the lower triangle is read.
+
+    By blocks of columns, for the sake of speed: nearly all is products of matrices, while LAPACK's own takes
+    several times as long on one thread. LinAlgError: the matrix is not positive definite.
+    """
+    factor = np.zeros_like(matrix)
+    for start in range(0, len(matrix), _BLOCK):
+        end = min(start + _BLOCK, len(matrix))
+        panel = matrix[start:, start:end] - factor[start:, :start] @ factor[start:end, :start].T
+        corner = np.linalg.cholesky(panel[: end - start])
+        factor[start:end, start:end] = corner
+        factor[end:, start:end] = panel[end - start :] @ np.linalg.inv(corner).T
+    return factor
 
 
 class _Rounding:
