@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -148,9 +149,10 @@ def calibrate(
     foreign state there is left out with a warning. It may be deleted whenever no calibration runs; until
     then an unfinished one occupies as much as the hidden states of all tokens. memory_limit: matrices of
     all tokens that are larger, in bytes, lie in a temporary file (in cache, or where the system keeps
-    temporary files). dtype: float32; float64 for comparisons. In memory are those matrices (two at a time),
-    the weights of one site, and its second moment; of other layers nothing but vectors. ExportError: an
-    unsupported or damaged checkpoint, or ids outside of its vocabulary; OSError: the disk.
+    temporary files). dtype: float32; float64 for comparisons. In memory are those matrices (two at a time;
+    four for the drift), the weights of one site, its second moment and drift; of other layers nothing but
+    vectors. ExportError: an unsupported or damaged checkpoint, or ids outside of its vocabulary; OSError: the
+    disk.
     """
     settings = settings or CalibrationSettings()
     run = _Run(Path(checkpoint), sequences, settings, visitor, progress, memory_limit, np.dtype(dtype))
@@ -226,9 +228,9 @@ class _Run:
         for ids in self._sequences:
             digest.update(len(ids).to_bytes(8, "little") + ids.astype("<i8").tobytes())
         chosen = self._settings
-        settings = (chosen.second_moment, chosen.sample_rows, chosen.keep_samples, chosen.seed)
+        settings = (chosen.second_moment, chosen.drift, chosen.sample_rows, chosen.keep_samples, chosen.seed)
         visitor = "" if self._visitor is None else self._visitor.key
-        digest.update(json.dumps([1, *settings, str(self._dtype), visitor]).encode())
+        digest.update(json.dumps([2, *settings, str(self._dtype), visitor]).encode())
         return digest.hexdigest()
 
     def run(self, state: SavedState | None) -> Calibration:
@@ -238,8 +240,7 @@ class _Run:
             for step in range(first):
                 self._restore(step, state.arrays(step))
         if first <= layers:
-            hidden = self._store(self._config.hidden_size)
-            try:
+            with self._stores(self._config.hidden_size) as hidden:
                 if first == 0 or state is None:
                     self._embed(hidden)
                 else:
@@ -250,15 +251,13 @@ class _Run:
                     else:
                         self._head(hidden)
                     if state is not None:
-                        state.save(self._saved(step), hidden if step < layers else None)
-            finally:
-                hidden.close()
+                        state.save(self._saved(step), hidden if step < layers else [])
         visited = None if state is None else VisitedLayers(state)
         return Calibration(self._inputs, tuple(self._keys), tuple(self._values), self._tokens, visited)
 
     # -- the network
 
-    def _embed(self, hidden: RowStore) -> None:
+    def _embed(self, hidden: Sequence[RowStore]) -> None:
         """Rows of the embedding for every token; those of the text, not the whole table, are in memory."""
         name = f"{_EMBEDDING}.weight"
         used = np.unique(np.concatenate(self._sequences))
@@ -269,10 +268,12 @@ class _Run:
             table[first:last] = block[used[first:last] - start]
             start += len(block)
         for index, ids in enumerate(self._sequences):
-            hidden.write(index, table[np.searchsorted(used, ids)])
+            for store in hidden:
+                store.write(index, table[np.searchsorted(used, ids)])
 
-    def _layer(self, layer: int, hidden: RowStore) -> None:
-        """Replace hidden states by those behind a layer."""
+    def _layer(self, layer: int, hidden: Sequence[RowStore]) -> None:
+        """Replace hidden states by those behind a layer: of the network that the visitor changes, and, for
+        the drift, of the float one."""
         config = self._config
         name = f"model.layers.{layer}"
         attn, mlp = f"{name}.self_attn", f"{name}.mlp"
@@ -283,29 +284,31 @@ class _Run:
         norm = self._vector(f"{name}.input_layernorm.weight", hidden_size)
         inputs = self._accumulator(hidden_size)
         for index in self._pass(f"layer {layer}: attention input"):
-            inputs.add(rms_norm(hidden.read(index), norm, config.rms_norm_eps))
+            inputs.add(*(rms_norm(store.read(index), norm, config.rms_norm_eps) for store in hidden))
         shapes = {"q_proj": width, "k_proj": kv_width, "v_proj": kv_width}
         weights = self._site(
             layer, {f"{attn}.{part}": (out, hidden_size) for part, out in shapes.items()}, inputs
         )
         bias = {part: self._bias(f"{attn}.{part}", out) for part, out in shapes.items()}
 
-        context = self._store(width)
-        try:
+        with self._stores(width) as contexts:
             inputs = self._accumulator(width)
             keys, values = Accumulator(kv_width), Accumulator(kv_width)
             for index in self._pass(f"layer {layer}: attention"):
-                x = rms_norm(hidden.read(index), norm, config.rms_norm_eps)
-                q, k, v = (
-                    linear(x, weights[f"{attn}.{part}"], bias[part]).reshape(len(x), -1, config.head_dim)
-                    for part in shapes
-                )
-                k = rotate(k, self._cos, self._sin)
-                keys.add(k.reshape(len(x), -1))
-                values.add(v.reshape(len(x), -1))
-                rows = attention(rotate(q, self._cos, self._sin), k, v)
-                inputs.add(rows)
-                context.write(index, rows)
+                outputs = []
+                for store, context, held in zip(hidden, contexts, weights, strict=False):
+                    x = rms_norm(store.read(index), norm, config.rms_norm_eps)
+                    q, k, v = (
+                        linear(x, held[f"{attn}.{part}"], bias[part]).reshape(len(x), -1, config.head_dim)
+                        for part in shapes
+                    )
+                    k = rotate(k, self._cos, self._sin)
+                    if store is hidden[0]:
+                        keys.add(k.reshape(len(x), -1))
+                        values.add(v.reshape(len(x), -1))
+                    outputs.append(attention(rotate(q, self._cos, self._sin), k, v))
+                    context.write(index, outputs[-1])
+                inputs.add(*outputs)
             self._keys.append(keys.finish())
             self._values.append(values.finish())
             weights = self._site(layer, {f"{attn}.o_proj": (hidden_size, width)}, inputs)
@@ -314,46 +317,48 @@ class _Run:
             norm = self._vector(f"{name}.post_attention_layernorm.weight", hidden_size)
             inputs = self._accumulator(hidden_size)
             for index in self._pass(f"layer {layer}: attention output"):
-                x = hidden.read(index)
-                x += linear(context.read(index), weights[f"{attn}.o_proj"], out_bias)
-                hidden.write(index, x)
-                inputs.add(rms_norm(x, norm, config.rms_norm_eps))
-        finally:
-            context.close()
+                outputs = []
+                for store, context, held in zip(hidden, contexts, weights, strict=False):
+                    x = store.read(index)
+                    x += linear(context.read(index), held[f"{attn}.o_proj"], out_bias)
+                    store.write(index, x)
+                    outputs.append(rms_norm(x, norm, config.rms_norm_eps))
+                inputs.add(*outputs)
         weights = self._site(
             layer, {f"{mlp}.{part}": (intermediate, hidden_size) for part in ("gate_proj", "up_proj")}, inputs
         )
 
-        product = self._store(intermediate)
-        try:
+        with self._stores(intermediate) as products:
             inputs = self._accumulator(intermediate)
             for index in self._pass(f"layer {layer}: MLP"):
-                x = rms_norm(hidden.read(index), norm, config.rms_norm_eps)
-                gate = linear(x, weights[f"{mlp}.gate_proj"])
-                rows = swiglu(gate, linear(x, weights[f"{mlp}.up_proj"]))
-                inputs.add(rows)
-                product.write(index, rows)
+                outputs = []
+                for store, product, held in zip(hidden, products, weights, strict=False):
+                    x = rms_norm(store.read(index), norm, config.rms_norm_eps)
+                    gate = linear(x, held[f"{mlp}.gate_proj"])
+                    outputs.append(swiglu(gate, linear(x, held[f"{mlp}.up_proj"])))
+                    product.write(index, outputs[-1])
+                inputs.add(*outputs)
             weights = self._site(layer, {f"{mlp}.down_proj": (hidden_size, intermediate)}, inputs)
             for index in self._pass(f"layer {layer}: MLP output"):
-                x = hidden.read(index)
-                x += linear(product.read(index), weights[f"{mlp}.down_proj"])
-                hidden.write(index, x)
-        finally:
-            product.close()
+                for store, product, held in zip(hidden, products, weights, strict=False):
+                    x = store.read(index)
+                    x += linear(product.read(index), held[f"{mlp}.down_proj"])
+                    store.write(index, x)
 
-    def _head(self, hidden: RowStore) -> None:
+    def _head(self, hidden: Sequence[RowStore]) -> None:
         """The last norm, and the output layer's input."""
         config = self._config
         norm = self._vector("model.norm.weight", config.hidden_size)
         inputs = self._accumulator(config.hidden_size)
         for index in self._pass("output layer"):
-            inputs.add(rms_norm(hidden.read(index), norm, config.rms_norm_eps))
+            inputs.add(*(rms_norm(store.read(index), norm, config.rms_norm_eps) for store in hidden))
         self._site(config.num_hidden_layers, {_HEAD: (config.vocab_size, config.hidden_size)}, inputs)
 
     def _site(
         self, layer: int, shapes: Mapping[str, tuple[int, int]], inputs: Accumulator
-    ) -> dict[str, Float]:
-        """Note an input's statistics, show it to the visitor, return the weights to go on with."""
+    ) -> tuple[Mapping[str, Float], Mapping[str, Float]]:
+        """Note an input's statistics, show it to the visitor, return the weights to go on with, and those of
+        the float network."""
         statistics = inputs.finish()
         if not np.all(np.isfinite(statistics.mean_square)):
             raise ExportError(
@@ -361,18 +366,20 @@ class _Run:
                 " is the checkpoint damaged?"
             )
         # Samples of all layers together are as large as a few layers.
-        small = statistics.without("second_moment", *(() if self._settings.keep_samples else ("sample",)))
+        forgotten = ("second_moment", "drift", *(() if self._settings.keep_samples else ("sample",)))
+        small = statistics.without(*forgotten)
         self._inputs.update(dict.fromkeys(shapes, small))
         if self._visitor is None and layer == self._config.num_hidden_layers:
-            return {}  # nobody needs the output layer, which may be the largest matrix of all
-        weights = {name: self._matrix(name, shape) for name, shape in shapes.items()}
+            return {}, {}  # nobody needs the output layer, which may be the largest matrix of all
+        original = {name: self._matrix(name, shape) for name, shape in shapes.items()}
+        weights = dict(original)
         if self._visitor is not None:
             changed = self._visitor.visit(Site(layer, dict(weights), statistics))
             for name, weight in (changed or {}).items():
                 if name not in weights or weight.shape != weights[name].shape:
                     raise ValueError(f"a visitor returned {name} {weight.shape}, which this site has not")
                 weights[name] = weight.astype(self._dtype, copy=False)
-        return weights
+        return weights, original
 
     # -- weights
 
@@ -405,8 +412,16 @@ class _Run:
     def _store(self, width: int) -> RowStore:
         return RowStore(self._lengths, width, self._dtype, self._memory_limit, self.spill)
 
+    @contextlib.contextmanager
+    def _stores(self, width: int) -> Iterator[Sequence[RowStore]]:
+        """One for each network that runs."""
+        with contextlib.ExitStack() as stack:
+            count = 2 if self._settings.drift else 1
+            yield [stack.enter_context(contextlib.closing(self._store(width))) for _ in range(count)]
+
     def _accumulator(self, width: int) -> Accumulator:
-        return Accumulator(width, self._settings.second_moment, self._sample)
+        chosen = self._settings
+        return Accumulator(width, chosen.second_moment, self._sample, chosen.drift)
 
     def _pass(self, what: str) -> Iterator[int]:
         """Numbers of all sequences, reporting each when it is done."""

@@ -13,14 +13,16 @@ __all__ = ["CalibrationSettings", "add_calibration_arguments"]
 @dataclass(frozen=True)
 class CalibrationSettings:
     """samples: sequences at most. length: tokens of each at most. second_moment: collect X^T X of every
-    input (needed by GPTQ). sample_rows: rows of every input to keep, drawn at random, the same tokens for all
-    layers. keep_samples: in the results too, after the visitor has seen them. seed: of that draw. ExportError
-    names the flag of a value out of range.
+    input (needed by GPTQ). drift: collect X^T (X of the float network - X) too, for which the float network
+    runs beside the one that a visitor changes. sample_rows: rows of every input to keep, drawn at random, the
+    same tokens for all layers. keep_samples: in the results too, after the visitor has seen them. seed: of
+    that draw. ExportError names the flag of a value out of range.
     """
 
     samples: int = 128
     length: int = 512
     second_moment: bool = False
+    drift: bool = False
     sample_rows: int = 0
     keep_samples: bool = True
     seed: int = 0

@@ -14,7 +14,8 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,21 +95,24 @@ class SavedState:
             array: NDArray[Any] = archive[name]
             return array
 
-    def restore_hidden(self, store: RowStore) -> None:
+    def restore_hidden(self, stores: Sequence[RowStore]) -> None:
         """Fill in the hidden states behind the last finished step."""
         with (self._folder / _hidden(self.steps - 1)).open("rb", buffering=0) as file:
-            store.fill(file)
+            for store in stores:
+                store.fill(file)
 
-    def save(self, arrays: Mapping[str, NDArray[Any]], hidden: RowStore | None) -> None:
-        """Record the next step. hidden: the states behind it, None after the last one.
+    def save(self, arrays: Mapping[str, NDArray[Any]], hidden: Sequence[RowStore]) -> None:
+        """Record the next step. hidden: the states behind it, of one network or more; none after the last.
 
         A run that is killed here leaves the steps before it valid. OSError: the disk.
         """
         step = self.steps
         kept = {name: entry for name, entry in self._files.items() if not name.startswith("hidden")}
         kept[_step(step)] = self._write(_step(step), lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
-        if hidden is not None:
-            kept[_hidden(step)] = self._write(_hidden(step), lambda file: file.writelines(hidden.blocks()))
+        if hidden:
+            kept[_hidden(step)] = self._write(
+                _hidden(step), lambda file: file.writelines(chain.from_iterable(s.blocks() for s in hidden))
+            )
         content = {"format": _FORMAT, "key": self._key, "steps": step + 1, "files": kept}
         self._write(_STATE, lambda file: file.write(json.dumps(content, indent=1).encode()))
         for name in self._files.keys() - kept.keys():

@@ -23,6 +23,7 @@ class InputStatistics:
 
     channel_min, channel_max: float32 [width]. mean_abs, mean_square: float64 [width], means of |x| and x².
     second_moment: float64 [width, width], X^T X (a sum, not a mean; GPTQ's Hessian is twice that), or None.
+    drift: float64 [width, width], X^T (Y - X), where Y are the float network's rows there, or None.
     sample: float32 [n, width], some of the rows, or None.
     """
 
@@ -32,6 +33,7 @@ class InputStatistics:
     mean_abs: NDArray[np.float64]
     mean_square: NDArray[np.float64]
     second_moment: NDArray[np.float64] | None = None
+    drift: NDArray[np.float64] | None = None
     sample: Float | None = None
 
     @property
@@ -71,7 +73,11 @@ class Accumulator:
     """Collects InputStatistics from blocks of rows."""
 
     def __init__(
-        self, width: int, second_moment: bool = False, sample: NDArray[np.integer] | None = None
+        self,
+        width: int,
+        second_moment: bool = False,
+        sample: NDArray[np.integer] | None = None,
+        drift: bool = False,
     ) -> None:
         """sample: numbers of the rows to keep, ascending, counted over all blocks."""
         self._rows = 0
@@ -80,13 +86,17 @@ class Accumulator:
         self._sum_abs = np.zeros(width)
         self._sum_square = np.zeros(width)
         self._moment = np.zeros((width, width)) if second_moment else None
+        self._drift = np.zeros((width, width)) if drift else None
         self._wanted = sample
         self._sample: list[Float] = []
 
-    def add(self, rows: Float) -> None:
-        """rows: float32 or float64 [n, width]."""
+    def add(self, rows: Float, original: Float | None = None) -> None:
+        """rows: float32 or float64 [n, width]. original: those of the float network, for the drift."""
         for start in range(0, len(rows), _BLOCK_ROWS):
-            self._add_block(rows[start : start + _BLOCK_ROWS])
+            block = rows[start : start + _BLOCK_ROWS]
+            self._add_block(block)
+            if self._drift is not None and original is not None:
+                self._drift += block.T @ (original[start : start + _BLOCK_ROWS] - block)
 
     def _add_block(self, rows: Float) -> None:
         if self._rows == 0 and rows.dtype != self._min.dtype:
@@ -113,5 +123,6 @@ class Accumulator:
             mean_abs=self._sum_abs / self._rows,
             mean_square=squares / self._rows,
             second_moment=self._moment,
+            drift=self._drift,
             sample=np.concatenate(self._sample) if self._wanted is not None else None,
         )

@@ -40,6 +40,7 @@ def quantize_network(
     settings = replace(
         settings or CalibrationSettings(),
         second_moment=any(policy.needs_second_moment for policy in policies.values()),
+        drift=any(policy.needs_drift for policy in policies.values()),
         sample_rows=_SAMPLE_ROWS,
         keep_samples=False,
     )

@@ -23,6 +23,7 @@ from mindir_llm.export.pipeline.policies import weight_scheme
 from mindir_llm.export.quantize.activation import ActivationGrid, static_grid
 from mindir_llm.export.quantize.awq import search_scales
 from mindir_llm.export.quantize.clip import search_clip
+from mindir_llm.export.quantize.compensate import compensate
 from mindir_llm.export.quantize.config import LayerPolicy
 from mindir_llm.export.quantize.gptq import gptq
 from mindir_llm.export.quantize.measure import relative_output_error, scaled_hessian
@@ -36,7 +37,7 @@ from mindir_llm.models.config import LlamaConfig
 
 __all__ = ["QuantizingVisitor"]
 
-_VERSION = 1
+_VERSION = 2
 # Of float16: below it precision is lost.
 _LEAST_NORMAL = 2.0**-14
 # Rows that are quantized at once. They do not know of each other, and temporaries are several times as large.
@@ -53,15 +54,17 @@ class _Inputs:
 
     factors: NDArray[np.float64]
     hessian: Floats | None
+    drift: Floats | None
     sample: Floats | None
 
     @classmethod
     def of(cls, statistics: InputStatistics, factors: NDArray[np.float64]) -> _Inputs:
-        hessian, sample = statistics.second_moment, statistics.sample
+        hessian, drift, sample = statistics.second_moment, statistics.drift, statistics.sample
         if np.any(factors != 1):
             hessian = None if hessian is None else scaled_hessian(hessian, factors)
+            drift = None if drift is None else scaled_hessian(drift, factors)
             sample = None if sample is None else sample / factors.astype(sample.dtype)
-        return cls(factors, hessian, sample)
+        return cls(factors, hessian, drift, sample)
 
     def error(self, weight: Floats, approximation: Floats) -> float:
         """Relative error of a layer's output on these inputs, or on their sample where that is less work."""
@@ -225,8 +228,9 @@ class QuantizingVisitor:
         """Quantize scaled weights and note the result."""
         parts = []
         try:
+            aim = self._aim(weight, policy, inputs)
             for start in range(0, len(weight), _ROWS):
-                parts.append(self._quantize_rows(name, weight[start : start + _ROWS], policy, inputs))
+                parts.append(self._quantize_rows(name, aim[start : start + _ROWS], policy, inputs))
         except ValueError as error:
             raise ExportError(f"{name}: cannot be quantized: {error}") from None
         quantized = join_rows([part for part, _ in parts])
@@ -239,12 +243,29 @@ class QuantizingVisitor:
         size = float(np.linalg.norm(weight))
         self._saved[f"errors/{name}"] = np.array(
             [
-                inputs.error(weight, restored),
-                inputs.error(weight, nearest),
+                inputs.error(aim, restored),
+                inputs.error(aim, nearest),
                 float(np.linalg.norm(weight - restored)) / size if size else 0.0,
             ]
         )
         return quantized
+
+    def _aim(self, weight: Floats, policy: LayerPolicy, inputs: _Inputs) -> Floats:
+        """What to come close to: weights that also make up for what the layers before have lost."""
+        if not policy.needs_drift or inputs.hessian is None or inputs.drift is None:
+            return weight
+        args = policy.args
+        parts = [
+            compensate(
+                weight[start : start + _ROWS],
+                inputs.hessian,
+                inputs.drift,
+                share=args.compensation,
+                damping=args.damp_percent,
+            )
+            for start in range(0, len(weight), _ROWS)
+        ]
+        return np.concatenate(parts)
 
     def _quantize_rows(
         self, name: str, weight: Floats, policy: LayerPolicy, inputs: _Inputs

@@ -137,7 +137,9 @@ class AlgorithmArgs:
     OutlierSuppressionLite and AWQ search. awq_clip: AWQ and GPTQ also search where to clip weights.
     damp_percent: GPTQ adds this share of the mean diagonal to the Hessian's. desc_act: GPTQ takes inputs by
     falling diagonal. refine_sweeps: how often coordinate descent goes over the integers and scales that AWQ
-    or GPTQ found. block_size: taken for the sake of Golden Stick's files, without effect here: blocks of
+    or GPTQ found. compensation: the share of what quantized layers before have changed in a
+    layer's outputs that AWQ and GPTQ aim to make up for, 0 … 1; 0 saves running the float network as well.
+    block_size: taken for the sake of Golden Stick's files, without effect here: blocks of
     columns change how fast GPTQ runs, not what it finds.
     """
 
@@ -148,12 +150,13 @@ class AlgorithmArgs:
     desc_act: bool = False
     block_size: int = 128
     refine_sweeps: int = 2
+    compensation: float = 0.5
 
     def __post_init__(self) -> None:
-        for name, low, high in (("smooth_alpha", 0.0, 1.0), ("damp_percent", 0.0, 1.0)):
+        for name in ("smooth_alpha", "damp_percent", "compensation"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise QuantConfigError(f"{name}: {value!r} is not a number from {low:g} to {high:g}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise QuantConfigError(f"{name}: {value!r} is not a number from 0 to 1")
         for name, least in (("search_steps", 1), ("block_size", 1), ("refine_sweeps", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -188,6 +191,11 @@ class LayerPolicy:
     def needs_second_moment(self) -> bool:
         """Whether X^T X of the layer's inputs is used."""
         return self.precision_recovery == "gptq" or self.outliers_suppression == "awq"
+
+    @property
+    def needs_drift(self) -> bool:
+        """Whether it is used how far the layer's inputs are from the float network's."""
+        return self.needs_second_moment and self.args.compensation > 0
 
 
 @dataclass(frozen=True)

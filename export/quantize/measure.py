@@ -63,7 +63,7 @@ def output_errors(
 
 
 def _quadratic_form(difference: Floats, hessian: Floats) -> NDArray[np.float64]:
-    """d H dᵀ of each row: twice the blocks of H above its diagonal, and once those on it, for half the work."""
+    """d H dᵀ of each row, from the blocks of H on its diagonal and twice those above, for half the work."""
     result = np.zeros(len(difference))
     for start in range(0, len(hessian), _BLOCK):
         part = slice(start, start + _BLOCK)

@@ -229,6 +229,7 @@ class Int8(Recorder):
     key = "int8"
 
     def visit(self, site: Site) -> Mapping[str, NDArray[Any]]:
+        super().visit(site)
         return {
             name: dequantize_rows(*quantize_rows(weight.astype(np.float32), "float32"))
             for name, weight in site.linears.items()
@@ -237,8 +238,9 @@ class Int8(Recorder):
 
 def test_errors_of_quantized_weights_propagate_as_in_the_reference() -> None:
     sequences = random_sequences(1024, (40, 9))
-    settings = CalibrationSettings(sample_rows=ALL_ROWS)
-    found = calibrate(DEMO, sequences, settings, Int8(), dtype="float64")
+    settings = CalibrationSettings(sample_rows=ALL_ROWS, drift=True)
+    visitor = Int8()
+    found = calibrate(DEMO, sequences, settings, visitor, dtype="float64")
     rounded = reference_inputs(ReferenceLlama(DEMO, Storage("float32", weight_bits=8)), sequences)
     exact = reference_inputs(ReferenceLlama(DEMO), sequences)
     for name, statistics in found.inputs.items():
@@ -246,6 +248,11 @@ def test_errors_of_quantized_weights_propagate_as_in_the_reference() -> None:
         np.testing.assert_allclose(statistics.sample, rounded[name], atol=1e-4 * np.abs(rounded[name]).max())
         if not name.startswith("model.layers.0.self_attn.") or name.endswith("o_proj"):
             assert np.abs(statistics.sample - exact[name]).max() > 1e-3 * np.abs(exact[name]).max()
+    for site in visitor.sites:
+        name = next(iter(site.linears))
+        drift = rounded[name].T @ (exact[name] - rounded[name])
+        error = np.abs(site.statistics.drift - drift).max()
+        assert error <= 1e-2 * np.abs(drift).max() if np.any(drift) else error < 1e-9
 
 
 def test_wrong_inputs_are_named(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mindir_llm.export.calibrate import Calibration, CalibrationSettings, Site, 
 
 LAYERS = 3
 SEQUENCES = [np.arange(1, 12, dtype=np.int32), np.arange(20, 27, dtype=np.int32)]
-SETTINGS = CalibrationSettings(second_moment=True, sample_rows=4)
+SETTINGS = CalibrationSettings(second_moment=True, drift=True, sample_rows=4)
 
 
 class StoppedError(Exception):
@@ -38,9 +38,12 @@ class Rounding:
         if site.layer == self._stop_at and "self_attn.o_proj" in str(list(site.linears)):
             raise StoppedError
         rounded = {name: np.round(weight * 16) / 16 for name, weight in site.linears.items()}
+        drift = site.statistics.drift
         for name, weight in site.linears.items():
             self.visited.append(name)
             self.errors[name] = float(np.abs(rounded[name] - weight).sum())
+            if drift is not None:
+                self.errors[name] += float(np.abs(drift).sum())
         return rounded
 
     def save(self, layer: int) -> Mapping[str, NDArray[Any]]:

@@ -88,7 +88,8 @@ def test_folded_factors_leave_the_float_network_as_it_is(
 @pytest.mark.parametrize("method", SUPPRESSION)
 def test_integers_are_of_the_scaled_weights(method: str, tmp_path: Path, text: Path) -> None:
     """Quantized weights already have their rows divided by what later layers' inputs are divided by."""
-    results, config = run_network(tmp_path, from_fields(SUPPRESSION[method]), text)
+    fields = SUPPRESSION[method] | {"algo_args": {"compensation": 0}}  # these are not close to other weights
+    results, config = run_network(tmp_path, from_fields(fields), text)
     tensors = outlier_tensors(config)
     for name in results.names:
         weight = tensors[f"{name}.weight"].astype(np.float64)
