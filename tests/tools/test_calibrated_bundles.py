@@ -129,12 +129,14 @@ def check(network: Network, scheme: str, folder: Path) -> None:
             logits(EngineBackend(cpu, exact=exact), network),
             logits(EngineBackend(ascend, exact=exact), network),
         )
-    # float16 caches round a number beside the middle either way, and so do int8 activations, whose steps are
-    # larger; a wrong scale or zero point would cost as much as quantization itself.
+    # float16 caches round a number beside the middle either way, and so do int8 caches and activations, whose
+    # steps are larger (one key that is rounded otherwise moves all later logits a little); a wrong scale or
+    # zero point would cost as much as quantization itself.
     apart = np.abs(logits(MindSporeBackend(cpu), network) - engine)
     lost = np.abs(network.float_logits() - engine)
     assert lost.mean() > 0.01
-    assert np.median(apart) < 2e-4
+    has_int8_cache = bool(SCHEMES[scheme][1])
+    assert np.median(apart) < (0.02 * np.median(lost) if has_int8_cache else 2e-4)
     assert apart.max() < lost.max() * (0.5 if cpu.rounds_activations else 0.05)
 
 
