@@ -28,6 +28,7 @@ BUNDLES: dict[str, dict[str, Any]] = {
     "a16w8": {"quant": "a16w8"},
     "a16w4": {"quant": "a16w4"},
     "int8 cache": {"dtype": "float32", "kv_dtype": "int8"},
+    "8 slots": {"dtype": "float32", "batch": 8},
     "random a16w4": {"quant": "a16w4"},
 }
 
@@ -120,7 +121,8 @@ def test_the_cap_is_kept(
     predicted = int(float(said.split("at most ")[1].split(" MB")[0]) * 1e6)
     assert 0.5 * predicted < generous <= predicted  # honest, and no fantasy
     contexts = []
-    for cap in (lowest + 300_000, (lowest + predicted) // 2):
+    # The program itself differs by some pages from run to run.
+    for cap in (lowest + 1_000_000, max(lowest + 1_000_000, (lowest + predicted) // 2)):
         peak, text, said = talk(executable, bundle, cap, tmp_path)
         assert peak <= cap, said
         assert text.startswith("") and "of 512, prefill chunk" in said
@@ -133,7 +135,7 @@ def test_a_shorter_context_writes_the_same(executable: Path, bundle_of: Callable
         bundle = bundle_of(name)
         command = ["run", bundle, "-p", PROMPT * 4, "--temperature", "0", "--max-tokens", "12", "--quiet"]
         refused = run(executable, *command, "--max-memory", "1000")
-        cap = least(refused.stderr.decode()) + 600_000
+        cap = least(refused.stderr.decode()) + 1_000_000
         limited = run(executable, *command, "--max-memory", str(cap))
         assert limited.returncode == 0, limited.stderr
         assert limited.stderr == b""  # --quiet
@@ -143,9 +145,9 @@ def test_a_shorter_context_writes_the_same(executable: Path, bundle_of: Callable
 def test_the_context_is_full_where_the_cap_ends_it(
     executable: Path, bundle_of: Callable[[str], Path]
 ) -> None:
-    bundle = bundle_of("float32")
+    bundle = bundle_of("8 slots")
     cap = least(run(executable, "run", bundle, "-p", "x", "--max-memory", "1").stderr.decode())
-    words = ["run", bundle, "-p", PROMPT * 30, "--max-memory", str(cap + 300_000)]
+    words = ["run", bundle, "-p", PROMPT * 30, "--max-memory", str(cap + 1_000_000)]
     found = run(executable, *words)
     assert found.returncode == 2
     last = found.stderr.decode().splitlines()[-1]

@@ -12,6 +12,7 @@
 #include <map>
 #include <mutex>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 
@@ -26,7 +27,9 @@ struct Descriptor {
   explicit Descriptor(const std::string& path) : fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
     if (fd < 0) fail_system(path, "open");
   }
-  ~Descriptor() { ::close(fd); }
+  ~Descriptor() {
+    if (fd >= 0) ::close(fd);
+  }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int fd;
@@ -63,7 +66,7 @@ OpenMaps& open_maps() {
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
-  const Descriptor file(path);
+  Descriptor file(path);
   const struct stat info = regular_file(file, path);
   const FileIdentity key = identity(info);
   OpenMaps& open = open_maps();
@@ -83,29 +86,33 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
     }
     mapped->data_ = static_cast<const uint8_t*>(data);
   }
+  mapped->fd_ = std::exchange(file.fd, -1);
   open.maps[key] = mapped;
   return mapped;
 }
 
 MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<uint8_t*>(data_), size_);
+  if (fd_ >= 0) ::close(fd_);
+}
+
+std::shared_ptr<const MappedFile> MappedFile::file_of(const void* data, size_t bytes) {
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  OpenMaps& open = open_maps();
+  std::lock_guard lock(open.mutex);
+  for (const auto& [key, weak] : open.maps) {
+    auto map = weak.lock();
+    if (!map) continue;
+    const auto start = reinterpret_cast<uintptr_t>(map->data_);
+    if (begin >= start && bytes <= map->size_ && begin - start <= map->size_ - bytes) return map;
+  }
+  return nullptr;
 }
 
 // Nothing where it is not a mapped file's.
 std::span<uint8_t> MappedFile::pages(const void* data, size_t bytes, bool outward) {
+  if (!file_of(data, bytes)) return {};
   const auto begin = reinterpret_cast<uintptr_t>(data);
-  OpenMaps& open = open_maps();
-  bool is_mapped = false;
-  {
-    std::lock_guard lock(open.mutex);
-    for (const auto& [key, weak] : open.maps) {
-      const auto map = weak.lock();
-      if (!map) continue;
-      const auto start = reinterpret_cast<uintptr_t>(map->data_);
-      is_mapped |= begin >= start && bytes <= map->size_ && begin - start <= map->size_ - bytes;
-    }
-  }
-  if (!is_mapped) return {};
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const uintptr_t first = (outward ? begin : begin + page - 1) / page * page;
   const uintptr_t last = (outward ? begin + bytes + page - 1 : begin + bytes) / page * page;
@@ -129,14 +136,18 @@ void MappedFile::release(const void* data, size_t bytes) {
   if (!range.empty()) ::madvise(range.data(), range.size(), MADV_DONTNEED);
 }
 
-void MappedFile::expect_scattered_reads(const void* data, size_t bytes) {
-  const std::span<uint8_t> range = pages(data, bytes);
-  if (range.empty()) return;
-#if defined(MADV_NOHUGEPAGE)
-  ::madvise(range.data(), range.size(), MADV_NOHUGEPAGE);
-#endif
-  ::madvise(range.data(), range.size(), MADV_RANDOM);
-  ::madvise(range.data(), range.size(), MADV_DONTNEED);
+void MappedFile::copy(const void* data, size_t bytes, void* to) const {
+  auto* out = static_cast<uint8_t*>(to);
+  auto at = static_cast<off_t>(static_cast<const uint8_t*>(data) - data_);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(fd_, out, bytes, at);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_system(path_, "read");
+    if (n == 0) fail_io(path_ + ": has become shorter while it is in use");
+    out += n;
+    at += n;
+    bytes -= static_cast<size_t>(n);
+  }
 }
 
 MappedFile::Reading::Reading(const void* data, size_t bytes) : pages_(pages(data, bytes)) {

@@ -41,9 +41,11 @@ class MappedFile {
   // the file again when they are read. Does nothing for other memory.
   static void release(const void* data, size_t bytes);
 
-  // Announces that a few rows here and there will be read of a range, as of a table of embeddings, so that
-  // the system brings in what is read only, not the huge page around it. Does nothing for other memory.
-  static void expect_scattered_reads(const void* data, size_t bytes);
+  // The file that a range lies in, or null.
+  static std::shared_ptr<const MappedFile> file_of(const void* data, size_t bytes);
+  // Copies a range of this file without bringing its pages into this process: the system may map megabytes
+  // around a byte that is read in place. Throws IO.
+  void copy(const void* data, size_t bytes, void* to) const;
 
  private:
   MappedFile() = default;
@@ -51,6 +53,7 @@ class MappedFile {
   static std::span<uint8_t> pages(const void* data, size_t bytes, bool outward = false);
 
   std::string path_;
+  int fd_ = -1;
   const uint8_t* data_ = nullptr;
   size_t size_ = 0;
 };

@@ -36,11 +36,14 @@ MemoryPlan plan_memory(const std::string& name, uint64_t limit, const MemoryNeed
   if (least.peak > limit) {
     const std::string positions = std::to_string(least_context);
     const uint64_t caches = static_cast<uint64_t>(least_context) * needs.position;
+    const std::string rest = needs.loading > least.session
+                                 ? ", reading them " + megabytes(needs.loading)
+                                 : ", a context of " + positions + " " + megabytes(caches) +
+                                       ", intermediate values " + megabytes(least.session - caches);
     throw Error(MLLM_ERROR_OUT_OF_MEMORY,
                 name + ": max_memory is " + std::to_string(limit) + " bytes, but it needs " +
                     megabytes(least.peak) + " at least (weights " + megabytes(needs.weights) + ", program " +
-                    megabytes(needs.program) + ", a context of " + positions + " " + megabytes(caches) +
-                    ", intermediate values " + megabytes(least.session - caches) +
+                    megabytes(needs.program) + rest +
                     "); allow it more, or export the model in fewer bits (--quant a16w4)");
   }
   // Whole steps of positions beside this chunk; 0: the least does not fit.

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
-#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -114,26 +113,40 @@ std::vector<TensorType> input_types(const Manifest& m, int32_t tokens) {
   return types;
 }
 
-// The system brings in this much of a mapped file around a byte that is read.
-constexpr uintptr_t kWindow = 64 << 10;
+constexpr uint64_t kWindow = 64 << 10;  // what the system brings in around a byte, at least
 
-// Of mapped files, what runs read: parameters that are no weights of products, and no table of which a few
-// rows are read.
-uint64_t mapped_bytes(const Graph& graph, std::set<uintptr_t>& windows) {
+// f(parameter) for those of a fused graph that runs read where they are: no weights of products, and not the
+// table of embeddings, of which rows are read from the file.
+template <class F>
+void for_each_small(Graph& graph, const F& f) {
   for (const Node& node : graph.nodes) {
     for (size_t i = 0; i < node.inputs.size(); ++i) {
-      const Value& value = graph.value(node.inputs[i]);
+      Value& value = graph.value(node.inputs[i]);
       const bool is_product =
           node.op == "fused.Linear" && i >= fused::LinearOperands::kFirstWeight &&
           (i - fused::LinearOperands::kFirstWeight) % fused::LinearOperands::kOperands < 3;
       if (value.kind != Value::Kind::Parameter || is_product || (node.op == "fused.Embedding" && i == 0))
         continue;
-      const auto begin = reinterpret_cast<uintptr_t>(value.tensor.data) / kWindow;
-      const auto end = (reinterpret_cast<uintptr_t>(value.tensor.data) + value.tensor.bytes()) / kWindow;
-      for (uintptr_t window = begin; window <= end; ++window) windows.insert(window);
+      f(value);
     }
   }
-  return windows.size() * kWindow;
+}
+
+// Reading a few bytes where they are in a mapped file may bring in megabytes around them.
+void copy_small_parameters(Graph& graph) {
+  for_each_small(graph, [](Value& value) {
+    const auto file = MappedFile::file_of(value.tensor.data, value.tensor.bytes());
+    if (!file) return;
+    Tensor copy = allocate(value.type.dtype, value.type.dims);
+    file->copy(value.tensor.data, copy.bytes(), copy.data);
+    value.tensor = std::move(copy);
+  });
+}
+
+void release_parameters(const Graph& graph) {
+  for (const Value& value : graph.values) {
+    if (value.kind == Value::Kind::Parameter) MappedFile::release(value.tensor.data, value.tensor.bytes());
+  }
 }
 
 uint64_t thread_bytes(const Graph& graph) {
@@ -183,10 +196,9 @@ std::unique_ptr<Model> Model::open(const std::string& bundle, const ModelOptions
   count_weights(model->decode_.graph, weights);
   for (const auto& [name, bytes] : weights) model->weight_bytes_ += bytes;
   WeightPacker packer(fused);
-  for (const Graph* graph : fused) {
-    for (const Node& node : graph->nodes) {
-      if (node.op == "fused.Embedding") model->tables_.push_back(graph->value(node.inputs[0]).tensor);
-    }
+  for (Graph* graph : fused) {
+    copy_small_parameters(*graph);
+    release_parameters(*graph);  // fusion has looked at some
   }
   if (options.max_memory != 0) model->fit_into(bundle, options.max_memory, packer);
 
@@ -204,14 +216,8 @@ std::unique_ptr<Model> Model::open(const std::string& bundle, const ModelOptions
   }
   for (FileCheck& check : checks) check.finish();
   if (options.on_progress) options.on_progress(done, packer.stored_bytes());
-  // What a fused plan still reads from the file is the table of embeddings, a row for a token, and small
-  // parameters.
-  for (const Graph* graph : fused) {
-    for (const Value& value : graph->values) {
-      if (value.kind == Value::Kind::Parameter) MappedFile::release(value.tensor.data, value.tensor.bytes());
-    }
-  }
-  for (const Tensor& table : model->tables_) MappedFile::expect_scattered_reads(table.data, table.bytes());
+  // What a fused plan still reads from the file are rows of the table of embeddings.
+  for (const Graph* graph : fused) release_parameters(*graph);
   return model;
 }
 
@@ -235,16 +241,10 @@ void Model::fit_into(const std::string& bundle, uint64_t limit, const WeightPack
       kPerToken * static_cast<uint64_t>(manifest_.vocab_size) * static_cast<uint64_t>(manifest_.batch_size) +
       Plan::bytes_needed(decode_.graph, pool_) + threads * thread_bytes(decode_.graph);
   if (is_fused()) {
-    std::set<uintptr_t> windows;
-    mapped_bytes(prefill_.graph, windows);
-    needs.weights = (packer.packed_bytes() + kHugePage - 1) / kHugePage * kHugePage +
-                    mapped_bytes(decode_.graph, windows);
-    for (const Tensor& table : tables_) {
-      const uint64_t row = table.bytes() / static_cast<uint64_t>(table.dims[0]);
-      const uint64_t rows = 2 * kRowsBetweenReleases;
-      fixed += std::min<uint64_t>(table.bytes(), rows * (row / kWindow + 2) * kWindow);
-    }
-    needs.loading = packer.loading_bytes() + threads * kWindow * 2;
+    needs.weights = (packer.packed_bytes() + kHugePage - 1) / kHugePage * kHugePage;
+    // Reading at its ends may bring in huge pages, where the file has any.
+    needs.loading =
+        std::min<uint64_t>(packer.loading_bytes() + (threads + 2) * kHugePage, weight_bytes_ + kWindow);
   } else {
     // Parameters are read where they are, and calls copy caches.
     needs.weights = weight_bytes_;
@@ -277,10 +277,6 @@ Model::SessionShare::SessionShare(const Model& model) : model_(model) {
               "max_memory of " + std::to_string(memory.limit) + " bytes has no room for another session of " +
                   megabytes(memory.plan.session) + " beside the " + std::to_string(others) +
                   " that are open; close one, or allow more memory");
-}
-
-void Model::release_tables() const {
-  for (const Tensor& table : tables_) MappedFile::release(table.data, table.bytes());
 }
 
 std::string Model::context_text() const {

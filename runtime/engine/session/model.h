@@ -19,9 +19,6 @@ namespace mllm {
 
 class WeightPacker;
 
-// How many rows of tables of embeddings are read at most until their pages are given back.
-inline constexpr uint64_t kRowsBetweenReleases = 16;
-
 struct ModelOptions {
   int threads = 0;  // <= 0: default_threads()
   bool verify_weights = false;
@@ -70,10 +67,6 @@ class Model {
   size_t weight_bytes() const { return weight_bytes_; }
   size_t kv_cache_bytes() const;  // of one session
 
-  // Tables of embeddings in mapped files: their pages are given back now and then, for each token may have
-  // brought in another.
-  void release_tables() const;
-
   // The memory of a session, out of what the limit leaves. Throws OUT_OF_MEMORY where that is too little.
   class SessionShare {
    public:
@@ -97,7 +90,6 @@ class Model {
   size_t weight_bytes_ = 0;
   bool exact_ = false;
   Memory memory_;
-  std::vector<Tensor> tables_;
   mutable std::atomic<uint64_t> sessions_{0};
 };
 

@@ -260,11 +260,6 @@ void Session::run_rows(Runner& runner, std::span<const Piece> pieces) {
     rows += n;
   }
   const std::vector<Tensor> outputs = runner.plan.run(runner.inputs, segments);
-  rows_since_release_ += static_cast<uint64_t>(rows);
-  if (rows_since_release_ >= kRowsBetweenReleases) {
-    model_.release_tables();
-    rows_since_release_ = 0;
-  }
   int64_t row = 0;  // logits are in segment order
   for (const Piece& piece : pieces) {
     if (piece.wants_logits) keep_logits(outputs[0], row++, piece.slot);

@@ -79,7 +79,6 @@ class Session {
   Runner decode_;
   std::vector<Slot> slots_;
   std::string profile_json_;
-  uint64_t rows_since_release_ = 0;
 };
 
 }  // namespace mllm

@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <cstring>
 
 #include "base/file.h"
 #include "kernels/fused/operators.h"
@@ -7,8 +7,6 @@
 
 namespace mllm::fused {
 namespace {
-
-constexpr int64_t kRowsBetweenReleases = 16;
 
 std::vector<TensorType> infer(const OpArgs& args) {
   const TensorType& table = args.type(0);
@@ -26,19 +24,25 @@ void run(const OpArgs& args, const RunContext& context) {
   const auto* ids = context.in(node, 1).as<const int32_t>();
   const int64_t vocab = table.dims[0];
   const int64_t features = table.dims[1];
+  const size_t row_bytes = dtype_size(table.dtype) * static_cast<size_t>(features);
+  const auto file = MappedFile::file_of(table.data, table.bytes());
+  std::vector<uint8_t> buffer(file ? row_bytes : 0);
   for (int64_t r = 0; r < context.rows; ++r) {
-    // Each row of a mapped table may bring in pages that are never needed again.
-    if (r % kRowsBetweenReleases == kRowsBetweenReleases - 1) MappedFile::release(table.data, table.bytes());
     const int64_t id = ids[r];
     if (id < 0 || id >= vocab) {
       fail_argument("token id " + std::to_string(id) + " is outside of the vocabulary of " +
                     std::to_string(vocab));
     }
     float* row = y.as<float>() + r * features;
+    const uint8_t* stored = table.as<const uint8_t>() + static_cast<size_t>(id) * row_bytes;
+    if (file) {
+      file->copy(stored, row_bytes, buffer.data());
+      stored = buffer.data();
+    }
     if (table.dtype == DType::Float16) {
-      vector_kernels().from_f16(table.as<const uint16_t>() + id * features, row, features);
+      vector_kernels().from_f16(reinterpret_cast<const uint16_t*>(stored), row, features);
     } else {
-      std::copy_n(table.as<const float>() + id * features, features, row);
+      std::memcpy(row, stored, row_bytes);
     }
   }
 }
