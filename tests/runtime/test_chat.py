@@ -378,12 +378,19 @@ def test_flags_reach_the_model(monkeypatch: pytest.MonkeyPatch, capsysbinary: An
         "--threads",
         "2",
         "--stats",
+        "--max-memory",
+        "2G",
+        "--cores",
+        "0",
+        "--priority",
+        "low",
     ]
     assert cli.main([*arguments, "--chat-template", str(tmp_path / "template")]) == 0
     captured = capsysbinary.readouterr()
     assert captured.out == b"ok\n" and b"decode 2 tokens, " in captured.err
+    resources = {"max_memory": "2G", "cores": "0", "priority": "low", "progress": True}
     assert asked == [
-        {"threads": 2, "exact": False},
+        {"threads": 2, "exact": False, **resources},
         ("<S>Hello|", SamplingParams(temperature=0, max_tokens=1024, stop=("x",))),
     ]
 
