@@ -108,6 +108,12 @@ def talk(executable: Path, bundle: Path, cap: int, folder: Path) -> tuple[int, s
     return peak, text, said
 
 
+measures_memory = pytest.mark.skipif(
+    "asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer takes memory of its own"
+)
+
+
+@measures_memory
 @pytest.mark.parametrize("name", BUNDLES)
 def test_the_cap_is_kept(
     name: str, executable: Path, bundle_of: Callable[[str], Path], tmp_path: Path
@@ -158,6 +164,7 @@ def test_the_context_is_full_where_the_cap_ends_it(
     )
 
 
+@measures_memory
 def test_python_keeps_the_cap_too(bundle_of: Callable[[str], Path]) -> None:
     bundle = bundle_of("random a16w4")
     program = """
