@@ -324,8 +324,10 @@ def test_a_read_only_file_system_is_enough(public: Path, executable: Path) -> No
     if not all(path.stat().st_mode & 0o001 for path in Path(os.path.realpath(sys.executable)).parents):
         # This Python is root's alone; it still finds nowhere to write.
         options = {"env": options["env"], "cwd": "/"}
-    if library := os.environ.get("MINDIR_LLM_LIBRARY"):
-        options["env"] = {**options["env"], "MINDIR_LLM_LIBRARY": library}
+    # A library with sanitizers needs its runtime before anything else.
+    for name in ("MINDIR_LLM_LIBRARY", "LD_PRELOAD", "ASAN_OPTIONS"):
+        if name in os.environ:
+            options["env"] = {**options["env"], name: os.environ[name]}
     found = run(sys.executable, "-B", "-c", program, *words, **options)
     assert (found.returncode, found.stderr, found.stdout) == (0, b"", expected)
     assert sorted(path.name for path in public.iterdir()) == ["bundle", "mindir-llm"]
