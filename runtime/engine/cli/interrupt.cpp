@@ -13,18 +13,19 @@ namespace mllm::cli {
 namespace {
 
 std::atomic<mllm_generator*> answering{nullptr};
-std::atomic<bool> is_reading{false};
-std::atomic<bool> is_conversing{false};
-std::atomic<bool> was_seen{false};
-static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<mllm_generator*>::is_always_lock_free);
+// Words and not bools: RISC-V exchanges nothing smaller without libatomic, and a handler may use no locks.
+std::atomic<int> is_reading{0};
+std::atomic<int> is_conversing{0};
+std::atomic<int> was_seen{0};
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<mllm_generator*>::is_always_lock_free);
 
 void on_interrupt(int) {
   if (is_reading) {
-    was_seen = true;
+    was_seen = 1;
     return;
   }
   if (mllm_generator* const generator = answering) {
-    if (was_seen.exchange(true)) ::_exit(kInterrupted);
+    if (was_seen.exchange(1)) ::_exit(kInterrupted);
     mllm_generator_cancel(generator);
     return;
   }
@@ -43,7 +44,7 @@ void handle_interrupts() {
 }
 
 AnswerGuard::AnswerGuard(mllm_generator* generator) {
-  was_seen = false;
+  was_seen = 0;
   answering = generator;
 }
 
@@ -52,12 +53,12 @@ AnswerGuard::~AnswerGuard() {
 }
 
 LineGuard::LineGuard() {
-  was_seen = false;
-  is_reading = true;
+  was_seen = 0;
+  is_reading = 1;
 }
 
 LineGuard::~LineGuard() {
-  is_reading = false;
+  is_reading = 0;
 }
 
 bool LineGuard::wait_for_input() const {
@@ -77,11 +78,11 @@ bool LineGuard::wait_for_input() const {
 }
 
 ConversationGuard::ConversationGuard() {
-  is_conversing = true;
+  is_conversing = 1;
 }
 
 ConversationGuard::~ConversationGuard() {
-  is_conversing = false;
+  is_conversing = 0;
 }
 
 }  // namespace mllm::cli
