@@ -34,9 +34,9 @@ class LLM:
 
     model: the bundle's directory. threads: None takes one per physical core. verify_weights: check the weight
     files' sha256 as well. exact: keep activations in float32 where weights are quantized; otherwise they are
-    rounded to int8 in groups of at most 128, which costs less accuracy than the weights' own rounding and is
-    faster. prefix_reuse: what a prompt has in common with an earlier one stays in the KV cache and is not
-    computed again; it changes no result.
+    rounded to int8 in groups of at most 512, and attention of prompts may multiply bfloat16, which costs less
+    accuracy than the weights' own rounding and is faster. prefix_reuse: what a prompt has in common with an
+    earlier one stays in the KV cache and is not computed again; it changes no result.
 
     max_memory: bytes, or a size such as "512M", that the process may have in memory with one call under way
     at a time; context and prefill chunk are made smaller to fit (`info`, `memory_text`), and OutOfMemoryError
@@ -44,8 +44,7 @@ class LLM:
     "high". cores and priority also hold for the calling thread, which takes part in the work. progress: show
     on a terminal how far the loading is.
 
-    Raises BundleError, UnsupportedError or OutOfMemoryError where it
-    cannot be loaded.
+    Raises BundleError, UnsupportedError or OutOfMemoryError where it cannot be loaded.
 
         llm = LLM(model="bundle")
         for output in llm.generate(["I am", "Today is"], SamplingParams(temperature=0.0)):

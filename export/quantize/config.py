@@ -137,10 +137,10 @@ class AlgorithmArgs:
     OutlierSuppressionLite and AWQ search. awq_clip: AWQ and GPTQ also search where to clip weights.
     damp_percent: GPTQ adds this share of the mean diagonal to the Hessian's. desc_act: GPTQ takes inputs by
     falling diagonal. refine_sweeps: how often coordinate descent goes over the integers and scales that AWQ
-    or GPTQ found. compensation: the share of what quantized layers before have changed in a
-    layer's outputs that AWQ and GPTQ aim to make up for, 0 … 1; 0 saves running the float network as well.
-    block_size: taken for the sake of Golden Stick's files, without effect here: blocks of
-    columns change how fast GPTQ runs, not what it finds.
+    or GPTQ found. compensation: the share of what quantized layers before have changed in a layer's outputs
+    that AWQ and GPTQ aim to make up for, 0 … 1; 0 saves running the float network as well. block_size: taken
+    for the sake of Golden Stick's files, without effect here: blocks of columns change how fast GPTQ runs,
+    not what it finds.
     """
 
     smooth_alpha: float = 0.5

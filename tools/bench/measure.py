@@ -72,8 +72,8 @@ class Plan:
         return self.repeat * (sum(self.prefill) + deepest + len(self.contexts) * self.decode_steps)
 
 
-def _ignore_text(text: str) -> None:
-    pass
+def _ignore_text(_: str) -> None:
+    """For those who do not read notes."""
 
 
 def _ignore(_: int, __: int) -> None:
@@ -106,6 +106,14 @@ class Sample:
         return {"median": self.median, "low": self.low, "high": self.high, "count": self.count}
 
 
+def _describe(base: dict[str, Any], runner: Runner, note: Callable[[str], None]) -> dict[str, Any]:
+    """What the bundle is, once opened; `note` is told what a limit of memory has led to."""
+    facts = runner({**base, "step": "describe"}, ignore)
+    if facts.get("memory"):
+        note(f"memory: {facts['memory']}")
+    return facts
+
+
 def measure(
     bundle: str | Path,
     plan: Plan,
@@ -125,9 +133,7 @@ def measure(
     failed, with the worker's reason.
     """
     base = {"bundle": str(bundle), "threads": threads, "exact": exact, "resources": resources or {}}
-    facts = runner({**base, "step": "describe"}, ignore)
-    if facts.get("memory"):
-        note(f"memory: {facts['memory']}")
+    facts = _describe(base, runner, note)
     threads = int(facts["threads"])
     base["threads"] = threads
     plan, notes = plan.fitting(facts["max_seq_len"])
@@ -201,9 +207,7 @@ def run_profile(
     """The engine's profile of one prompt and some decode steps (the plan's memory step), with what the report
     needs to tell bytes: {"report", "parameters", "prompt_tokens", "decode_steps"}."""
     base = {"bundle": str(bundle), "threads": threads, "exact": exact, "resources": resources or {}}
-    facts = runner({**base, "step": "describe"}, ignore)
-    if facts.get("memory"):
-        note(f"memory: {facts['memory']}")
+    facts = _describe(base, runner, note)
     plan, _ = plan.fitting(facts["max_seq_len"])
     request = {**base, "step": "profile", "tokens": plan.memory_prompt, "decode_steps": plan.memory_steps}
     return {

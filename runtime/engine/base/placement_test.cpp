@@ -2,11 +2,7 @@
 
 #include <sched.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <thread>
 #include <vector>
@@ -75,55 +71,31 @@ TEST(a_low_priority_is_inherited_and_kept) {
   });
 }
 
-// A folder with a /proc and a /sys of our own.
-class FakeRoot {
- public:
-  FakeRoot() {
-    char name[] = "/tmp/mllm_placement_XXXXXX";
-    path_ = ::mkdtemp(name);
-  }
-  ~FakeRoot() {
-    if (std::system(("rm -rf " + path_).c_str()) != 0) std::perror("rm");
-  }
-  void write(const std::string& name, const std::string& text) const {
-    const std::string file = path_ + name;
-    for (size_t at = path_.size() + 1; (at = file.find('/', at)) != std::string::npos; ++at) {
-      ::mkdir(file.substr(0, at).c_str(), 0700);
-    }
-    std::FILE* to = std::fopen(file.c_str(), "w");
-    std::fwrite(text.data(), 1, text.size(), to);
-    std::fclose(to);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
+// Folders with a /proc and a /sys of our own.
 TEST(quotas_of_control_groups) {
   CHECK(!cpu_quota("/nowhere"));
-  const FakeRoot v2;
-  v2.write("/proc/self/cgroup", "0::/a/b\n");
+  const testing::Folder v2;
+  v2.write("proc/self/cgroup", "0::/a/b\n");
   CHECK(!cpu_quota(v2.path()));
-  v2.write("/sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+  v2.write("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
   CHECK(!cpu_quota(v2.path()));
-  v2.write("/sys/fs/cgroup/a/cpu.max", "150000 100000\n");  // of the group above
+  v2.write("sys/fs/cgroup/a/cpu.max", "150000 100000\n");  // of the group above
   CHECK_EQ(cpu_quota(v2.path()).value_or(0), 1.5);
-  v2.write("/sys/fs/cgroup/a/b/cpu.max", "50000 100000\n");
+  v2.write("sys/fs/cgroup/a/b/cpu.max", "50000 100000\n");
   CHECK_EQ(cpu_quota(v2.path()).value_or(0), 0.5);
-  v2.write("/proc/self/cgroup", "0::/\n");  // as a container sees it
-  v2.write("/sys/fs/cgroup/cpu.max", "300000 100000\n");
+  v2.write("proc/self/cgroup", "0::/\n");  // as a container sees it
+  v2.write("sys/fs/cgroup/cpu.max", "300000 100000\n");
   CHECK_EQ(cpu_quota(v2.path()).value_or(0), 3.0);
   for (const char* wrong : {"", "\n", "x y", "100000", "100000 0", "-1 100000", "100000 -1"}) {
-    v2.write("/sys/fs/cgroup/cpu.max", wrong);
+    v2.write("sys/fs/cgroup/cpu.max", wrong);
     CHECK(!cpu_quota(v2.path()));
   }
-  const FakeRoot v1;
-  v1.write("/proc/self/cgroup", "12:memory:/x\n4:cpu,cpuacct:/box\n0::/\nnonsense\n");
-  v1.write("/sys/fs/cgroup/cpu/box/cpu.cfs_quota_us", "200000\n");
-  v1.write("/sys/fs/cgroup/cpu/box/cpu.cfs_period_us", "100000\n");
+  const testing::Folder v1;
+  v1.write("proc/self/cgroup", "12:memory:/x\n4:cpu,cpuacct:/box\n0::/\nnonsense\n");
+  v1.write("sys/fs/cgroup/cpu/box/cpu.cfs_quota_us", "200000\n");
+  v1.write("sys/fs/cgroup/cpu/box/cpu.cfs_period_us", "100000\n");
   CHECK_EQ(cpu_quota(v1.path()).value_or(0), 2.0);
-  v1.write("/sys/fs/cgroup/cpu/box/cpu.cfs_quota_us", "-1\n");
+  v1.write("sys/fs/cgroup/cpu/box/cpu.cfs_quota_us", "-1\n");
   CHECK(!cpu_quota(v1.path()));
 }
 

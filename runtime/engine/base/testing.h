@@ -9,7 +9,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -31,6 +34,28 @@ inline int& failures_of_case() {
   static int count = 0;
   return count;
 }
+
+// A folder that goes away with the object.
+class Folder {
+ public:
+  Folder() : path_((std::filesystem::temp_directory_path() / "mllm-test-XXXXXX").string()) {
+    if (!mkdtemp(path_.data())) throw std::runtime_error("mkdtemp failed");
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  const std::string& path() const { return path_; }
+  // The path of a file with this content; `name` may be in folders of its own.
+  std::string write(const std::string& name, const std::string& bytes) const {
+    const std::filesystem::path file = std::filesystem::path(path_) / name;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file, std::ios::binary) << bytes;
+    return file.string();
+  }
+
+ private:
+  std::string path_;
+};
 
 // What MINDIR_LLM_TEST_BUNDLES names, separated by colons: bundles for tests that need some.
 inline std::vector<std::string> bundles() {

@@ -155,7 +155,8 @@ typedef struct mllm_model_options {
                              allows it less processor time */
   int32_t verify_weights; /* non-zero: check the sha256 of the weight files too (graphs are always checked) */
   int32_t exact;          /* non-zero: activations stay float32 in products with quantized weights; otherwise
-                             they are rounded to int8 in groups of at most 128, which is faster */
+                             they are rounded to int8 in groups of at most 512, and attention of prompts may
+                             multiply bfloat16, which is faster */
   uint64_t max_memory;    /* bytes that the process may have in memory, with this model, its tokenizer and one
                              session or generator; 0: no limit. Where it is too little for the bundle's context
                              and prefill chunk, both are made smaller (mllm_model_get_memory), and

@@ -3,12 +3,8 @@
 #define MINDIR_LLM_MINDIR_TESTING_H_
 
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <set>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -132,24 +128,6 @@ class ModelBuilder {
   Message model_;
   Message graph_;
   std::set<std::string> primitives_;
-};
-
-// A folder that goes away with the object.
-class Folder {
- public:
-  Folder() : path_((std::filesystem::temp_directory_path() / "mllm-test-XXXXXX").string()) {
-    if (!mkdtemp(path_.data())) throw std::runtime_error("mkdtemp failed");
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  std::string write(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path_ + "/" + name, std::ios::binary) << bytes;
-    return path_ + "/" + name;
-  }
-
- private:
-  std::string path_;
 };
 
 }  // namespace mllm::testing

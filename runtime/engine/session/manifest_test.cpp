@@ -1,8 +1,6 @@
 #include "session/manifest.h"
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
+#include <stdexcept>
 #include <string>
 
 #include "base/testing.h"
@@ -31,14 +29,9 @@ std::string replaced(std::string text, const std::string& from, const std::strin
 }
 
 Manifest read(const std::string& text) {
-  std::string folder = (std::filesystem::temp_directory_path() / "mllm-manifest-XXXXXX").string();
-  if (!mkdtemp(folder.data())) throw std::runtime_error("mkdtemp");
-  std::ofstream(folder + "/manifest.json") << text;
-  struct Remove {
-    std::string path;
-    ~Remove() { std::filesystem::remove_all(path); }
-  } remove{folder};
-  return Manifest::read(folder);
+  const testing::Folder folder;
+  folder.write("manifest.json", text);
+  return Manifest::read(folder.path());
 }
 
 TEST(reads_what_is_there) {

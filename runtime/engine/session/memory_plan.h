@@ -6,6 +6,8 @@
 #include <functional>
 #include <string>
 
+#include "kernels/matmul/matmul.h"
+
 namespace mllm {
 
 // What a process with one session needs, in bytes of resident memory.
@@ -30,10 +32,9 @@ struct MemoryPlan {
 using ChunkBytes = std::function<uint64_t(int32_t chunk)>;
 
 // Contexts are not made shorter than this many positions, and chunks not smaller than this many tokens: that
-// would save nearly nothing, and below it int4 weights would be multiplied in another precision
-// (kernels/matmul/matmul.h).
+// would save nearly nothing, and smaller chunks would be rounded otherwise.
 inline constexpr int32_t kLeastContext = 64;
-inline constexpr int32_t kLeastChunk = 32;
+inline constexpr int32_t kLeastChunk = kFewestMatrixRows;
 
 // The longest context that fits, the bundle's own if possible, and the largest chunk beside it: first the
 // chunk is halved, then the context shortened. Throws OUT_OF_MEMORY, saying what is needed at least. `name`:

@@ -115,32 +115,25 @@ std::vector<TensorType> input_types(const Manifest& m, int32_t tokens) {
 
 constexpr uint64_t kWindow = 64 << 10;  // what the system brings in around a byte, at least
 
-// f(parameter) for those of a fused graph that runs read where they are: no weights of products, and not the
-// table of embeddings, of which rows are read from the file.
-template <class F>
-void for_each_small(Graph& graph, const F& f) {
+// Copies what runs of a fused graph read where it is: no weights of products, and not the table of
+// embeddings, of which rows are read from the file. Reading a few bytes where they are in a mapped file may
+// bring in megabytes around them.
+void copy_small_parameters(Graph& graph) {
+  using fused::LinearOperands;
   for (const Node& node : graph.nodes) {
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       Value& value = graph.value(node.inputs[i]);
-      const bool is_product =
-          node.op == "fused.Linear" && i >= fused::LinearOperands::kFirstWeight &&
-          (i - fused::LinearOperands::kFirstWeight) % fused::LinearOperands::kOperands < 3;
+      const bool is_product = node.op == "fused.Linear" && i >= LinearOperands::kFirstWeight &&
+                              (i - LinearOperands::kFirstWeight) % LinearOperands::kOperands < 3;
       if (value.kind != Value::Kind::Parameter || is_product || (node.op == "fused.Embedding" && i == 0))
         continue;
-      f(value);
+      const auto file = MappedFile::file_of(value.tensor.data, value.tensor.bytes());
+      if (!file) continue;
+      Tensor copy = allocate(value.type.dtype, value.type.dims);
+      file->copy(value.tensor.data, copy.bytes(), copy.data);
+      value.tensor = std::move(copy);
     }
   }
-}
-
-// Reading a few bytes where they are in a mapped file may bring in megabytes around them.
-void copy_small_parameters(Graph& graph) {
-  for_each_small(graph, [](Value& value) {
-    const auto file = MappedFile::file_of(value.tensor.data, value.tensor.bytes());
-    if (!file) return;
-    Tensor copy = allocate(value.type.dtype, value.type.dims);
-    file->copy(value.tensor.data, copy.bytes(), copy.data);
-    value.tensor = std::move(copy);
-  });
 }
 
 void release_parameters(const Graph& graph) {

@@ -3,6 +3,7 @@
 #include "kernels/fused/attention_schedule.h"
 #include "kernels/fused/operators.h"
 #include "kernels/fused/rows.h"
+#include "kernels/matmul/matmul.h"
 
 namespace mllm::fused {
 namespace {
@@ -53,10 +54,6 @@ std::vector<TensorType> infer(const OpArgs& args) {
   args.attribute_float("scale");
   return {q};
 }
-
-// For graphs whose chunks have at least this many rows, and then for every chunk, full or not: rounding must
-// not depend on how many tokens a chunk happens to have.
-constexpr int64_t kFewestMatrixRows = 32;
 
 const MatrixKernels* matrix_kernels(const AttentionShape& shape) {
   return shape.rows >= kFewestMatrixRows ? matrix_attention() : nullptr;

@@ -7,7 +7,6 @@
 #if defined(__x86_64__)
 // clang-format off: the parts build on each other in this order
 #include "kernels/fused/lanes_avx512.h"
-#include "kernels/matmul/matmul.h"
 #include "kernels/matmul/amx_tiles.h"
 // clang-format on
 
@@ -30,8 +29,8 @@ inline int64_t ceil_div(int64_t a, int64_t b) {
 }
 
 // Registers 0-3, of which the first `count` are used, += A (registers 4 and 5, one after another) times B
-// (register 6), over `steps` runs of 32 inputs. Register i of A is a_stride values behind register i - 1, and
-// so is b_stride of a step behind the step before; sums are in `to`, `to_stride` apart, and begin with 0
+// (register 6), over `steps` runs of 32 inputs. What register i takes of A is a_stride values behind that of
+// register i - 1, steps stand side by side; sums are one register after another in `to`, and begin with 0
 // where `first`.
 //
 // Registers are named in instructions: hence macros.

@@ -68,23 +68,29 @@ int64_t matrix_bytes(const MatrixKernels& kernels, const AttentionShape& shape) 
   return round_up(kernels.scratch_bytes(Cut(shape, kMatrixVectors).vectors(), shape.d), 64);
 }
 
-// One call, seen by all threads.
+// One call, seen by all threads, cut into items that are handed out one by one.
 struct Job {
-  const VectorKernels* kernels;  // or
-  const MatrixKernels* matrix;
   const AttentionCall& call;
   std::span<const Segment> segments;
   Cut cut;
   bool split = false;
   int64_t items = 0;
-  int64_t workers = 0;
   std::atomic<int64_t> next{0};
-  void* scratch = nullptr;
+
+  int64_t pieces(const Segment& s) const { return split ? pieces_of(int64_t{s.position} + s.n) : 1; }
+};
+
+struct VectorJob : Job {
+  const VectorKernels& kernels;
+  int64_t workers = 0;
   float* thread_scratch = nullptr;
   float* partials = nullptr;
   int32_t* unfinished = nullptr;  // per tile when split: pieces that are not done
+};
 
-  int64_t pieces(const Segment& s) const { return split ? pieces_of(int64_t{s.position} + s.n) : 1; }
+struct MatrixJob : Job {
+  const MatrixKernels& kernels;
+  uint8_t* scratch;  // matrix_bytes() of each thread
 };
 
 // What an item is: a tile in its segment, and a piece of its context or all of them.
@@ -137,22 +143,22 @@ Place place(const Job& job, int64_t item) {
           result + index * pieces};
 }
 
-void load_queries(const Job& job, const Place& p, float* to) {
+void load_queries(const VectorJob& job, const Place& p, float* to) {
   const AttentionShape& shape = job.call.shape;
   const int64_t size = p.tile.heads * shape.d;
   for (int64_t r = 0; r < p.tile.rows; ++r) {
     const float* from = job.call.q + p.offset + r * shape.heads * shape.d;
     if (!p.key_channels) {
-      job.kernels->scale_to(from, job.call.scale, to + r * size, size);
+      job.kernels.scale_to(from, job.call.scale, to + r * size, size);
       continue;
     }
     // (q * scales) k = q (scales * k)
     for (int64_t i = 0; i < size; i += shape.d)
-      job.kernels->multiply(from + i, job.call.scale, p.key_channels, to + r * size + i, shape.d);
+      job.kernels.multiply(from + i, job.call.scale, p.key_channels, to + r * size + i, shape.d);
   }
 }
 
-void store_result(const Job& job, const Place& p, const Partial& total) {
+void store_result(const VectorJob& job, const Place& p, const Partial& total) {
   const AttentionShape& shape = job.call.shape;
   for (int64_t r = 0; r < p.tile.rows; ++r) {
     for (int64_t h = 0; h < p.tile.heads; ++h) {
@@ -161,42 +167,42 @@ void store_result(const Job& job, const Place& p, const Partial& total) {
       const float factor = 1.0f / total.states[i].sum;
       float* to = job.call.y + p.offset + (r * shape.heads + h) * shape.d;
       if (p.value_channels) {
-        job.kernels->multiply(sums, factor, p.value_channels, to, shape.d);
+        job.kernels.multiply(sums, factor, p.value_channels, to, shape.d);
       } else {
-        job.kernels->scale_to(sums, factor, to, shape.d);
+        job.kernels.scale_to(sums, factor, to, shape.d);
       }
     }
   }
 }
 
 // All pieces of a tile.
-void run_tile(const Job& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
+void run_tile(const VectorJob& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
   const int64_t pieces = pieces_of(p.tile.positions());
   for (int64_t i = 0; i < pieces; ++i) {
-    attend_piece(*job.kernels, p.cache, p.tile, i, scratch, i == 0 ? scratch.total : scratch.piece,
+    attend_piece(job.kernels, p.cache, p.tile, i, scratch, i == 0 ? scratch.total : scratch.piece,
                  i + 1 < pieces ? first_step(p.cache, p.tile, i + 1) : then);
-    if (i > 0) join_piece(*job.kernels, p.tile, p.cache.d, i, scratch.total, scratch.piece);
+    if (i > 0) join_piece(job.kernels, p.tile, p.cache.d, i, scratch.total, scratch.piece);
   }
   store_result(job, p, scratch.total);
 }
 
 // One piece of a tile. Whoever ends the last one joins them.
-void run_piece(const Job& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
+void run_piece(const VectorJob& job, const Place& p, const TileScratch& scratch, const MemoryRange& then) {
   const int64_t d = p.cache.d;
   const int64_t vectors = job.cut.vectors();
   const auto result = [&](int64_t i) {
     return Partial::at(job.partials + (p.result + i) * Partial::floats(vectors, d), vectors, d);
   };
-  attend_piece(*job.kernels, p.cache, p.tile, p.piece, scratch, result(p.piece), then);
+  attend_piece(job.kernels, p.cache, p.tile, p.piece, scratch, result(p.piece), then);
   const std::atomic_ref<int32_t> left(job.unfinished[p.number]);
   if (left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   for (int64_t i = 1; i < pieces_of(p.tile.positions()); ++i) {
-    join_piece(*job.kernels, p.tile, d, i, result(0), result(i));
+    join_piece(job.kernels, p.tile, d, i, result(0), result(i));
   }
   store_result(job, p, result(0));
 }
 
-void work(Job& job, int64_t worker) {
+void work(VectorJob& job, int64_t worker) {
   const AttentionShape& shape = job.call.shape;
   const TileScratch scratch =
       TileScratch::at(job.thread_scratch + worker * thread_floats(shape), job.cut.vectors(), shape.d);
@@ -217,12 +223,12 @@ void work(Job& job, int64_t worker) {
   }
 }
 
-void work_with_matrix_unit(Job& job, int64_t worker) {
+void work(MatrixJob& job, int64_t worker) {
   const AttentionCall& call = job.call;
-  auto* scratch = static_cast<uint8_t*>(job.scratch) + worker * matrix_bytes(*job.matrix, call.shape);
+  uint8_t* scratch = job.scratch + worker * matrix_bytes(job.kernels, call.shape);
   for (int64_t item = job.next++; item < job.items; item = job.next++) {
     const Place p = place(job, item);
-    job.matrix->attend({.q = call.q + p.offset,
+    job.kernels.attend({.q = call.q + p.offset,
                         .y = call.y + p.offset,
                         .row_stride = call.shape.heads * call.shape.d,
                         .rows = p.tile.rows,
@@ -241,6 +247,14 @@ void work_with_matrix_unit(Job& job, int64_t worker) {
   }
 }
 
+template <class AnyJob>
+void run_workers(AnyJob& job, int64_t workers, ThreadPool& pool) {
+  // One captured pointer fits into std::function without memory from the heap.
+  pool.parallel_for(workers, 1, [&job](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) work(job, i);
+  });
+}
+
 }  // namespace
 
 size_t attention_scratch_bytes(const MatrixKernels& kernels, const AttentionShape& shape, int threads) {
@@ -249,12 +263,9 @@ size_t attention_scratch_bytes(const MatrixKernels& kernels, const AttentionShap
 
 void attend(const MatrixKernels& kernels, const AttentionCall& call, std::span<const Segment> segments,
             ThreadPool& pool, void* scratch) {
-  Job job{nullptr, &kernels, call, segments, Cut(call.shape, kMatrixVectors)};
-  job.scratch = scratch;
+  MatrixJob job{{call, segments, Cut(call.shape, kMatrixVectors)}, kernels, static_cast<uint8_t*>(scratch)};
   for (const Segment& s : segments) job.items += job.cut.tiles(call.shape, s.n);
-  pool.parallel_for(std::min<int64_t>(pool.threads(), job.items), 1, [&job](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) work_with_matrix_unit(job, i);
-  });
+  run_workers(job, std::min<int64_t>(pool.threads(), job.items), pool);
 }
 
 size_t attention_scratch_bytes(const AttentionShape& shape, int threads) {
@@ -267,7 +278,7 @@ void attend(const VectorKernels& kernels, const AttentionCall& call, std::span<c
             ThreadPool& pool, void* scratch) {
   const AttentionShape& shape = call.shape;
   const int threads = pool.threads();
-  Job job{&kernels, nullptr, call, segments, Cut(shape)};
+  VectorJob job{{call, segments, Cut(shape)}, kernels};
   job.thread_scratch = static_cast<float*>(scratch);
   job.partials = job.thread_scratch + threads * thread_floats(shape);
   job.unfinished = reinterpret_cast<int32_t*>(job.partials + partial_floats(shape, threads));
@@ -291,10 +302,7 @@ void attend(const VectorKernels& kernels, const AttentionCall& call, std::span<c
     }
   }
   job.workers = std::min<int64_t>(threads, job.items);
-  // One captured pointer fits into std::function without memory from the heap.
-  pool.parallel_for(job.workers, 1, [&job](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) work(job, i);
-  });
+  run_workers(job, job.workers, pool);
 }
 
 }  // namespace mllm::fused

@@ -315,8 +315,9 @@ void run(const OpArgs& args, const RunContext& context) {
   const LinearOperands& operands = r.operands;
   const WeightView& w = operands.packed(0).view();
   const bool integers = operands.has_int8_rows() || (operands.packed(0).is_integer() && !context.exact);
-  const MatmulKernels* wide =
-      integers && !operands.has_int8_rows() && args.dims(0)[0] >= kFewestWideRows ? wide_kernels(w) : nullptr;
+  const MatmulKernels* wide = integers && !operands.has_int8_rows() && args.dims(0)[0] >= kFewestMatrixRows
+                                  ? wide_kernels(w)
+                                  : nullptr;
   const MatmulKernels& kernels = wide ? *wide : matmul_kernels(r.rows, integers);
   const ActivationView activations = r.prepare(w, kernels, integers);
   const bool swiglu = operands.is_swiglu();

@@ -1,4 +1,5 @@
-// The vector types of matmul_impl.h with AVX-512 F, BW, VL, DQ. Included once per file, which must be
+// The vector types of matmul_impl.h with AVX-512 F, BW, VL, DQ, on which those of the fused operators build
+// (kernels/fused/lanes_avx512.h). Included once per file, which must be
 // compiled for them; everything stays in its unnamed namespace.
 
 // The intrinsics of GCC 12 start from "undefined" vectors, which it then reports as our mistake (GCC bug

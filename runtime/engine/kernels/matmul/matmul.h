@@ -47,8 +47,8 @@ struct WeightView {
 // Rows of activations as kernels read them, in tiles of tile_size() rows. Within a tile of r rows, elements
 // are interleaved: float32 [k][r]; int8 [k_padded/4][r][4], or [k_padded/64][16][64] for a matrix unit. int8
 // values carry one scale per row and span, [spans][r] per tile, and -128 times their sum per group of the
-// weights, [groups][r]. Without scales of spans the product is one
-// of integers alone. A tile that begins at some row begins at that row times the size of a row.
+// weights, [groups][r]. Without scales of spans the product is one of integers alone. A tile that begins at
+// some row begins at that row times the size of a row.
 struct ActivationView {
   int64_t rows;
   const float* floats;
@@ -120,6 +120,7 @@ struct MatmulKernels {
   // otherwise come from memory too often.
   int64_t panels_at_once = 1;
 };
+// With 256 rows their sums, 32 KiB each, share a second-level cache with a step's activations.
 inline constexpr int64_t kMostPanelsAtOnce = 8;
 
 inline constexpr int64_t kBlockColumns = 16;
@@ -157,11 +158,14 @@ const MatmulKernels& neoni8mm_matmul();
 const MatmulKernels& matmul_kernels(Isa isa, int64_t rows, bool integers);
 const MatmulKernels& matmul_kernels(int64_t rows, bool integers);
 
+// Kernels of a matrix unit that round otherwise than all others are for graphs whose chunks have at least
+// this many rows, and then for every chunk, full or not: rounding must not depend on how many tokens a chunk
+// happens to have.
+inline constexpr int64_t kFewestMatrixRows = 32;
+
 // Kernels of a matrix unit with kWideSpan, where int4 weights become int8 with one scale for all groups of a
 // span: much faster than those that define the same product on all machines, but not the same to the last
-// bit. They are for graphs whose chunks have at least this many rows, and then for every chunk, full or not:
-// rounding must not depend on how many tokens a chunk happens to have. Null elsewhere, and for other weights.
-inline constexpr int64_t kFewestWideRows = 32;
+// bit. For chunks of kFewestMatrixRows. Null elsewhere, and for other weights.
 const MatmulKernels* wide_kernels(Isa isa, const WeightView& weights);
 const MatmulKernels* wide_kernels(const WeightView& weights);
 

@@ -11,6 +11,36 @@
 namespace mllm {
 namespace {
 
+constexpr int64_t kTileBytes = 1024;  // 16 rows of 64 bytes
+
+// Asks for what is used next, a share at a time, while something else is computed: the same piece of both
+// blocks of a panel.
+class ReadAhead {
+ public:
+  ReadAhead() = default;
+  ReadAhead(const WeightView& w, int64_t panel, int64_t begin, int64_t end, int64_t shares)
+      : at_(w.blocks + 2 * panel * w.block_bytes + begin),
+        second_(at_ + w.block_bytes),
+        bytes_(end - begin),
+        left_(2 * bytes_),
+        share_((left_ / shares + 63) / 64 * 64) {}
+
+  __attribute__((always_inline)) void share() {
+    for (int64_t i = 0; i < share_ && left_ > 0; i += 64, at_ += 64, left_ -= 64) {
+      if (left_ <= bytes_ && second_) {
+        at_ = second_;
+        second_ = nullptr;
+      }
+      _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T1);
+    }
+  }
+
+ private:
+  const uint8_t* at_ = nullptr;
+  const uint8_t* second_ = nullptr;
+  int64_t bytes_ = 0, left_ = 0, share_ = 0;
+};
+
 // Panels of weights and what they are multiplied with.
 struct AmxPanels {
   const WeightView* w;
@@ -463,10 +493,10 @@ constexpr float kRatioOne = 512.0f;
 void unpack_wide(const WeightView& w, const uint8_t* p, int64_t k0, int64_t k1, uint8_t* to, float* scales) {
   const int64_t skip = scale_bytes(w);
   const int64_t group_bytes = w.group * kBlockColumns / 2 + trailer_bytes(w);
-  // Of a group: q + 8 - zero is at most 8 without zero points, and its scale.
   const auto zero_of = [&](const uint8_t* trailer) __attribute__((always_inline)) {
     return w.has_zeros ? group_zeros(trailer, skip, 0) : zero();
   };
+  // The largest weight that a group may have: q - zero is between -8 - zero and 7 - zero.
   const auto largest_of = [&](const uint8_t* trailer) __attribute__((always_inline)) {
     const V z = zero_of(trailer);
     const V most =
@@ -570,7 +600,7 @@ constexpr MatmulKernels kAmxKernels = {.tile_rows = kTileRows,
                                        .float_panels = nullptr,
                                        .finish = finish,
                                        .multiply_peak = tile_peak,
-                                       .panels_at_once = kPanelsAtOnce};
+                                       .panels_at_once = kMostPanelsAtOnce};
 
 constexpr MatmulKernels kWideKernels = {.tile_rows = kTileRows,
                                         .arrange = arrange_wide,
@@ -578,7 +608,7 @@ constexpr MatmulKernels kWideKernels = {.tile_rows = kTileRows,
                                         .float_panels = nullptr,
                                         .finish = finish,
                                         .multiply_peak = nullptr,
-                                        .panels_at_once = kPanelsAtOnce};
+                                        .panels_at_once = kMostPanelsAtOnce};
 
 }  // namespace
 
