@@ -159,7 +159,7 @@ inline float offset(float maximum) {
 // The maxima of all rows come first, so that waiting for one overlaps with work for others.
 void softmax(float* scores, int64_t stride, int64_t rows, int64_t count, SoftmaxState* states) {
   const V lowest = splat(-__builtin_inff());
-  const int64_t padded = (count + kLanes - 1) / kLanes * kLanes;
+  const int64_t padded = (count + kSumLanes - 1) / kSumLanes * kSumLanes;
   for (int64_t r = 0; r < rows; ++r) {
     float* row = scores + r * stride;
     for (int64_t j = count; j < padded; ++j) row[j] = -__builtin_inff();
@@ -174,13 +174,17 @@ void softmax(float* scores, int64_t stride, int64_t rows, int64_t count, Softmax
   for (int64_t r = 0; r < rows; ++r) {
     float* row = scores + r * stride;
     const V subtract = splat(offset(states[r].maximum));
-    V total = zero();
-    for (int64_t j = 0; j < padded; j += kLanes) {
-      const V p = exp(sub(load(row + j), subtract));
-      store(row + j, p);
-      total = add(total, p);
+    V chains[kSumVectors];
+    for (V& one : chains) one = zero();
+    for (int64_t j = 0; j < padded; j += kSumLanes) {
+#pragma GCC unroll 4
+      for (int64_t n = 0; n < kSumVectors; ++n) {
+        const V p = exp(sub(load(row + j + n * kLanes), subtract));
+        store(row + j + n * kLanes, p);
+        chains[n] = add(chains[n], p);
+      }
     }
-    states[r].sum = sum(total);
+    states[r].sum = join_chains(chains);
   }
 }
 

@@ -32,8 +32,12 @@ inline void store_half(uint16_t* p, V v) {
 inline void store_half_part(uint16_t* p, V v, int64_t count) {
   _mm256_mask_storeu_epi16(p, first(count), halves(v));
 }
+// Written out: compilers add up in orders of their own.
 inline float sum(V v) {
-  return _mm512_reduce_add_ps(v);
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 inline V sub(V a, V b) {
   return _mm512_sub_ps(a, b);

@@ -49,8 +49,14 @@ inline void store_half_part(uint16_t* p, V v, int64_t count) {
 inline void store_half(uint16_t* p, V v) {
   store_half_part(p, v, kLanes);
 }
+// Where the base instruction set has one (RISC-V), results are those of the sets for one machine.
 inline V fma(V a, V b, V c) {
+#if defined(__FP_FAST_FMAF)
+  for (int64_t i = 0; i < kLanes; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#else
   return a * b + c;
+#endif
 }
 inline V mul(V a, V b) {
   return a * b;

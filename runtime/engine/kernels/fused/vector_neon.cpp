@@ -59,7 +59,8 @@ inline V mul(V a, V b) {
   return vmulq_f32(a, b);
 }
 inline float sum(V v) {
-  return vaddvq_f32(v);
+  const float32x2_t half = vadd_f32(vget_low_f32(v), vget_high_f32(v));
+  return vget_lane_f32(half, 0) + vget_lane_f32(half, 1);
 }
 inline V add(V a, V b) {
   return vaddq_f32(a, b);

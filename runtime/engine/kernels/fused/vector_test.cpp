@@ -177,6 +177,32 @@ TEST(swiglu) {
   });
 }
 
+// 16 chains, joined by halves: what each instruction set must come to, in scalars.
+float joined(std::vector<float> chains) {
+  for (size_t n = chains.size() / 2; n > 0; n /= 2) {
+    for (size_t i = 0; i < n; ++i) chains[i] += chains[i + n];
+  }
+  return chains[0];
+}
+
+TEST(sums_have_the_same_bits_everywhere) {
+  for (const size_t size : {1, 5, 16, 17, 64, 172, 255, 2048}) {
+    const auto a = random_floats(size, 1), b = random_floats(size, 2);
+    std::vector<float> chains(16);
+    double exact = 0;
+    for (size_t i = 0; i < size; ++i) {
+      chains[i % 16] = std::fma(a[i], b[i], chains[i % 16]);
+      exact += double{a[i]} * b[i];
+    }
+    const float expected = joined(chains);
+    for_each_isa([&](const VectorKernels& kernels) {
+      const float found = kernels.dot(a.data(), b.data(), static_cast<int64_t>(size));
+      CHECK_NEAR(found, exact, tolerance(static_cast<int64_t>(size)));
+      if (&kernels != &vector_kernels(Isa::Generic)) CHECK_EQ(found, expected);
+    });
+  }
+}
+
 TEST(softmax) {
   const float infinity = std::numeric_limits<float>::infinity();
   for_each_isa([&](const VectorKernels& kernels) {
@@ -193,6 +219,9 @@ TEST(softmax) {
         sum += want;
       }
       CHECK_NEAR(state.sum, sum, 1e-6 * sum);
+      std::vector<float> chains(16);
+      for (size_t i = 0; i < count; ++i) chains[i % 16] += scores[i];
+      CHECK_EQ(state.sum, joined(chains));
       // Beyond the next multiple of 16 nothing is touched.
       for (size_t i = (count + 15) / 16 * 16; i < 272; ++i) CHECK_EQ(scores[i], x[i]);
     }
