@@ -91,7 +91,7 @@ test-tsan: setup build/test-bundles/.ready
 # tests of what differs), ARMv7 and 64-bit RISC-V. Executables are static. The text must be that of this machine.
 CROSS_TOOLS := g++-aarch64-linux-gnu g++-arm-linux-gnueabihf g++-riscv64-linux-gnu qemu-user
 CROSS_CTEST = MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --output-on-failure --test-dir build/cross-$*/runtime/engine
-KERNEL_TESTS := -R '^(isa|matmul|fused|session)_test$$'
+KERNEL_TESTS := -R '^(isa|matmul|vector|fused|attention|session|generator)_test$$'
 
 cross-tools-%:
 	@test -n "$$($(BIN)/python -m mindir_llm.tools.package.cross tools $*)" || \

@@ -351,30 +351,74 @@ TEST(cancel_from_another_thread) {
   }
 }
 
+// In a prompt of several chunks, and within a single token: what was half computed leaves no trace.
 TEST(cancelled_feeds_move_nothing) {
   for (const std::string& bundle : testing::bundles()) {
     Opened opened(bundle);
-    mllm_session* session = nullptr;
-    must(mllm_session_create(opened.model, &session));
-    const std::vector<int32_t> tokens(60, 7);
-    const mllm_segment segment{0, tokens.data(), 60};
-    mllm_status status = MLLM_OK;
-    std::atomic<bool> has_ended{false};
-    std::thread feeds([&] {
-      while (status == MLLM_OK) {
-        must(mllm_session_rewind(session, 0, 0));
-        status = mllm_session_feed(session, &segment, 1);
+    mllm_model_info info;
+    must(mllm_model_get_info(opened.model, &info));
+    for (const int32_t n : {60, 1}) {
+      mllm_session *session = nullptr, *undisturbed = nullptr;
+      must(mllm_session_create(opened.model, &session));
+      must(mllm_session_create(opened.model, &undisturbed));
+      const std::vector<int32_t> before(5, 3), tokens(static_cast<size_t>(n), 7);
+      const mllm_segment first{0, before.data(), 5}, segment{0, tokens.data(), n};
+      for (mllm_session* one : {session, undisturbed}) must(mllm_session_feed(one, &first, 1));
+      mllm_status status = MLLM_OK;
+      std::atomic<bool> has_ended{false};
+      std::thread feeds([&] {
+        while (status == MLLM_OK) {
+          must(mllm_session_rewind(session, 0, 5));
+          status = mllm_session_feed(session, &segment, 1);
+        }
+        has_ended = true;
+      });
+      while (!has_ended) mllm_session_cancel(session);
+      feeds.join();
+      CHECK_EQ(status, MLLM_ERROR_CANCELLED);
+      int32_t position = -1;
+      must(mllm_session_position(session, 0, &position));
+      CHECK_EQ(position, 5);
+      std::vector<float> logits[2];
+      for (mllm_session* one : {session, undisturbed}) {
+        const float* values = nullptr;
+        must(mllm_session_feed(one, &segment, 1));
+        must(mllm_session_logits(one, 0, &values));
+        logits[one == undisturbed].assign(values, values + info.vocab_size);
       }
-      has_ended = true;
-    });
-    while (!has_ended) mllm_session_cancel(session);
-    feeds.join();
-    CHECK_EQ(status, MLLM_ERROR_CANCELLED);
-    int32_t position = -1;
-    must(mllm_session_position(session, 0, &position));
-    CHECK_EQ(position, 0);
-    must(mllm_session_feed(session, &segment, 1));
-    mllm_session_close(session);
+      CHECK(logits[0] == logits[1]);
+      mllm_session_close(session);
+      mllm_session_close(undisturbed);
+    }
+  }
+}
+
+TEST(closing_a_session_ends_its_feed) {
+  for (const std::string& bundle : testing::bundles()) {
+    Opened opened(bundle);
+    const std::vector<int32_t> tokens(90, 7);
+    const mllm_segment segment{0, tokens.data(), 90};
+    int ended = 0;
+    // A feed may be over before it is seen to run: then another one is begun.
+    for (int attempt = 0; attempt < 500 && ended < 3; ++attempt) {
+      mllm_session* session = nullptr;
+      must(mllm_session_create(opened.model, &session));
+      mllm_status status = MLLM_ERROR_BUSY;
+      std::atomic<bool> has_ended{false};
+      std::thread feeds([&] {
+        // Where the question below was first. Once that is answered with BUSY there is no second call.
+        while (status == MLLM_ERROR_BUSY) status = mllm_session_feed(session, &segment, 1);
+        has_ended = true;
+      });
+      int32_t position = 0;
+      while (!has_ended && mllm_session_position(session, 0, &position) != MLLM_ERROR_BUSY)
+        std::this_thread::yield();
+      mllm_session_close(session);
+      feeds.join();
+      CHECK(status == MLLM_ERROR_CANCELLED || status == MLLM_OK);
+      ended += status == MLLM_ERROR_CANCELLED;
+    }
+    CHECK_EQ(ended, 3);
   }
 }
 
@@ -413,6 +457,73 @@ TEST(closing_ends_a_running_call) {
     thread.join();
     // Ended by the close, or just before it.
     CHECK(running.status == MLLM_ERROR_CANCELLED || running.status == MLLM_OK);
+  }
+}
+
+// The conversation or its generator, each while another thread is inside of an answer; and an answer that is
+// cancelled.
+TEST(closing_ends_a_running_answer) {
+  for (const std::string& bundle : testing::bundles()) {
+    Opened opened(bundle);
+    enum { CloseChat, CloseGenerator, Cancel };
+    for (const int end : {CloseChat, CloseGenerator, Cancel}) {
+      mllm_generator* generator = nullptr;
+      mllm_chat* chat = nullptr;
+      auto chat_options = sized<mllm_chat_options>();
+      chat_options.chat_template = kTemplate;
+      must(mllm_generator_create(opened.model, &generator));
+      must(mllm_chat_create(generator, &chat_options, &chat));
+      struct Running {
+        std::atomic<bool> begun{false}, may_go_on{false};
+        mllm_status status = MLLM_OK;
+        mllm_finish_reason reason = MLLM_FINISH_STOP;
+      } running;
+      std::thread thread([&] {
+        const mllm_sampling_params params = sampling(0, 0);
+        auto options = sized<mllm_generate_options>();
+        options.sampling = &params;
+        options.ignore_eos = 1;
+        options.user = &running;
+        options.on_piece = [](void* user, const mllm_piece*) -> int32_t {
+          auto* self = static_cast<Running*>(user);
+          self->begun = true;
+          self->begun.notify_all();
+          self->may_go_on.wait(false);
+          return 0;
+        };
+        auto generation = sized<mllm_generation>();
+        running.status = mllm_chat_ask(chat, "Hello", 5, &options, &generation);
+        running.reason = generation.finish_reason;
+      });
+      running.begun.wait(false);
+      CHECK_EQ(mllm_chat_ask(chat, "Hello", 5, nullptr, nullptr), MLLM_ERROR_BUSY);
+      CHECK_EQ(mllm_generate_text(generator, kPrompt, sizeof kPrompt - 1, nullptr, nullptr), MLLM_ERROR_BUSY);
+      std::thread ends([&] {
+        if (end == CloseChat) mllm_chat_close(chat);
+        if (end == CloseGenerator) mllm_generator_close(generator);
+        if (end == Cancel) mllm_generator_cancel(generator);
+      });
+      if (end == Cancel) ends.join();  // a cancel does not wait for what it ends
+      running.may_go_on = true;
+      running.may_go_on.notify_all();
+      if (ends.joinable()) ends.join();
+      thread.join();
+      if (end == Cancel) {
+        CHECK_EQ(running.status, MLLM_OK);
+        CHECK_EQ(running.reason, MLLM_FINISH_CANCELLED);
+      } else {
+        // Ended by the close, or just before it.
+        CHECK(running.status == MLLM_ERROR_CANCELLED || running.status == MLLM_OK);
+      }
+      if (end == CloseGenerator) {
+        // A conversation whose generator is gone says so, and can still be closed.
+        CHECK_EQ(mllm_chat_ask(chat, "Hello", 5, nullptr, nullptr), MLLM_ERROR_CANCELLED);
+      } else {
+        must(mllm_generate_text(generator, kPrompt, sizeof kPrompt - 1, nullptr, nullptr));
+        mllm_generator_close(generator);
+      }
+      if (end != CloseChat) mllm_chat_close(chat);
+    }
   }
 }
 
