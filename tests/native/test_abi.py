@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
-from mindir_llm.runtime import LLM, SamplingParams
+from mindir_llm.runtime import LLM, SamplingParams, _native
 
 HERE = Path(__file__).parent / "abi"
 sys.path.append(str(HERE))
 from describe import HEADER, INTERFACE, changes, describe  # noqa: E402
 
+PROMPT = "Once upon a time"
 pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler"),
     pytest.mark.skipif(struct.calcsize("P") != 8, reason="interface.json has the layout of 64-bit machines"),
@@ -36,8 +37,22 @@ def test_nothing_that_programs_use_has_changed(now: dict[str, Any]) -> None:
     assert changes(json.loads(INTERFACE.read_text()), now) == []
 
 
-def test_the_previous_header_is_part_of_it(now: dict[str, Any]) -> None:
-    assert changes(describe(HERE / "previous.h"), now) == []
+@pytest.mark.parametrize("header", sorted(HERE.glob("*.h")), ids=lambda path: path.stem)
+def test_previous_headers_are_part_of_it(header: Path, now: dict[str, Any]) -> None:
+    assert changes(describe(header), now) == []
+
+
+def test_every_structure_and_function_is_looked_at(now: dict[str, Any]) -> None:
+    """By a count that does not share the patterns of describe.py."""
+    lines = HEADER.read_text().splitlines()
+    opened = [line.split()[2] for line in lines if line.startswith("typedef struct") and line.endswith("{")]
+    assert sorted(now["structs"]) == sorted(opened) and len(opened) > 10
+    assert all(found["fields"] and found["size"] > 0 for found in now["structs"].values())
+    assert sorted(now["functions"]) == sorted(_native.PROTOTYPES)
+    closed = [line.split()[-1].strip("};") for line in lines if line.startswith("} mllm_")]
+    assert sorted(closed) == sorted(
+        opened + [line.split()[2] for line in lines if line.startswith("typedef enum")]
+    )
 
 
 def test_everything_is_on_record(now: dict[str, Any]) -> None:
@@ -72,20 +87,33 @@ def test_structures_that_say_their_size_may_grow(now: dict[str, Any]) -> None:
     assert changes(now, grown) == []
 
 
-def test_an_old_program_runs(installed: Path, bundle: Path, tmp_path: Path) -> None:
+def run_old(source: str, installed: Path, folder: Path, *words: str | Path) -> str:
+    """What a program prints that was compiled against an old header, linked to the installed library."""
     (library,) = installed.glob("lib*/**/libmindir_llm.so")
-    program = tmp_path / "program"
-    command = ["cc", "-std=c99", "-Wall", "-Werror", HERE / "program.c", "-o", program, library]
-    subprocess.run([*command, f"-Wl,-rpath,{library.parent}"], check=True)
-    prompt = "Once upon a time"
-    done = subprocess.run(
-        [program, bundle, prompt, bundle / "decode.mindir"],
-        capture_output=True,
-        text=True,
-        env={name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"},
-    )
+    program = folder / "program"
+    strict = ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Werror"]
+    command = ["cc", *strict, HERE / source, "-o", program, library, f"-Wl,-rpath,{library.parent}"]
+    subprocess.run(command, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "LD_LIBRARY_PATH"}
+    done = subprocess.run([program, *words], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def expected(bundle: Path) -> str:
     with LLM(bundle) as llm:
         params = SamplingParams(top_k=20, seed=11, max_tokens=20, ignore_eos=True)
-        expected = "".join(llm.stream(prompt, params))
-    assert done.stdout == expected + "\n"
+        return "".join(llm.stream(PROMPT, params))
+
+
+def test_an_old_program_runs(installed: Path, bundle: Path, tmp_path: Path, expected: str) -> None:
+    found = run_old("program.c", installed, tmp_path, bundle, PROMPT, bundle / "decode.mindir")
+    assert found == expected + "\n"
+
+
+def test_an_old_program_with_a_generator_runs(
+    installed: Path, bundle: Path, tmp_path: Path, expected: str
+) -> None:
+    found = run_old("program_generator.c", installed, tmp_path, bundle, PROMPT)
+    assert found == expected + '\n{"a": 1}\n'
