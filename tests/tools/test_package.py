@@ -10,8 +10,10 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,8 @@ from mindir_llm.tools.package.deb import write_deb
 from mindir_llm.tools.package.elf import Needs, check_needs, read_needs
 from mindir_llm.tools.package.errors import PackageError
 from mindir_llm.tools.package.layout import write_archive, write_static_archive
+from mindir_llm.tools.package.measure import Measurement, measure, read_record, record, run_on_one_core
+from mindir_llm.tools.package.readme import package_readme
 from mindir_llm.tools.package.sbom import sbom
 from mindir_llm.tools.package.targets import find_target
 from mindir_llm.tools.package.wheel import platform_tag, write_wheel
@@ -38,21 +42,23 @@ NEEDS = Needs(62, ("libc.so.6", "libstdc++.so.6"), {"GLIBC": "2.34", "GLIBCXX": 
 @pytest.fixture
 def built(tmp_path: Path) -> Built:
     """What a build would have left, with text instead of programs."""
-    tree = tmp_path / "tree"
-    for name in (
-        "bin/mindir-llm",
-        "lib/libmindir_llm.so.0.1.0",
-        "lib/libmindir_llm.a",
-        "include/mindir_llm.h",
-    ):
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_text(f"this is {name}\n" * 100)
-    (tree / "bin" / "mindir-llm").chmod(0o755)
-    (tree / "lib" / "libmindir_llm.so.1").symlink_to("libmindir_llm.so.0.1.0")
-    (tree / "lib" / "libmindir_llm.so").symlink_to("libmindir_llm.so.1")
+    for tree, folder in (("tree", "lib"), ("debian-tree", f"lib/{X86.triple}")):
+        root, libraries = tmp_path / tree, tmp_path / tree / folder
+        for path in (
+            root / "bin/mindir-llm",
+            libraries / "libmindir_llm.so.0.1.0",
+            libraries / "libmindir_llm.a",
+            root / "include/mindir_llm.h",
+            root / "share/man/man1/mindir-llm.1",
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"this is {path.name}\n" * 100)
+        (root / "bin" / "mindir-llm").chmod(0o755)
+        (libraries / "libmindir_llm.so.1").symlink_to("libmindir_llm.so.0.1.0")
+        (libraries / "libmindir_llm.so").symlink_to("libmindir_llm.so.1")
     static = tmp_path / "mindir-llm-static"
     static.write_text("this is static\n")
-    return Built(X86, tree, static, NEEDS, NEEDS)
+    return Built(X86, tmp_path / "tree", tmp_path / "debian-tree", static, NEEDS, NEEDS)
 
 
 def unpacked(archive: Path, to: Path) -> Path:
@@ -158,13 +164,19 @@ def test_wheel_records_its_files_and_leaves_the_engine_out(built: Built, tmp_pat
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb (Debian package dpkg)")
-def test_deb_has_the_tree_and_asks_for_its_libraries(built: Built, tmp_path: Path) -> None:
+def test_deb_has_the_tree_and_asks_for_its_libraries(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEBFULLNAME", "Jo Doe")
+    monkeypatch.setenv("DEBEMAIL", "jo@example.org")
     package = write_deb(built, "0.1.0", tmp_path / "work", tmp_path)
     fields = subprocess.run(["dpkg-deb", "-f", package], capture_output=True, text=True, check=True).stdout
     assert "Architecture: amd64" in fields and "Version: 0.1.0-1" in fields
     assert "Depends: libc6 (>= 2.34), libgcc-s1 (>= 3.0), libstdc++6 (>= 11)" in fields
     content = subprocess.run(["dpkg-deb", "-c", package], capture_output=True, text=True, check=True).stdout
-    assert "./usr/bin/mindir-llm" in content and "libmindir_llm.so -> libmindir_llm.so.1" in content
+    assert "Maintainer: Jo Doe <jo@example.org>" in fields
+    assert "./usr/bin/mindir-llm" in content and "./usr/share/man/man1/mindir-llm.1.gz" in content
+    assert "./usr/lib/x86_64-linux-gnu/libmindir_llm.so -> libmindir_llm.so.1" in content
     assert content.count("root/root") == len(content.splitlines())
     root = tmp_path / "unpacked"
     subprocess.run(["dpkg-deb", "-R", package, root], check=True)
@@ -204,6 +216,70 @@ def test_needs_are_read_from_the_engine_itself() -> None:
     strange = Needs(host.elf_machine, ("libfoo.so.1",), {})
     with pytest.raises(PackageError, match=r"needs libfoo\.so\.1"):
         check_needs(path, strange, host)
+
+
+@pytest.fixture(scope="module")
+def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `make demo` exports it."""
+    from mindir_llm.export import ExportOptions, export_bundle
+
+    checkpoint = Path(__file__).resolve().parents[2] / "tools" / "demo_model" / "checkpoint"
+    path = tmp_path_factory.mktemp("demo") / "bundle"
+    export_bundle(checkpoint, path, ExportOptions(quant="a16w8"))
+    return path
+
+
+def test_the_record_of_memory_is_true(executable: Path, demo_bundle: Path) -> None:
+    """Time is another matter: this machine may be busy, or another one."""
+    recorded = read_record(platform.machine(), "dynamic")
+    if recorded is None:
+        pytest.skip("nothing on record for machines of this kind")
+    found = measure(executable, demo_bundle, runs=3)
+    assert found.model == recorded.model
+    assert 0.7 * recorded.peak_bytes < found.peak_bytes < 1.3 * recorded.peak_bytes
+    assert 0 < found.seconds < 60
+
+
+def test_peaks_are_those_of_the_command_alone() -> None:
+    """Not of the Python that starts it, which has more."""
+    ballast = bytearray(b"x" * 30_000_000)
+    _, nothing = run_on_one_core(["/bin/sh", "-c", "true"])
+    program = "ballast = b'x' * int('40000000')"
+    _, something = run_on_one_core([sys.executable, "-I", "-S", "-c", program])
+    assert len(ballast) == 30_000_000
+    assert nothing < 12_000_000 and 40_000_000 < something < 70_000_000
+
+
+def test_readmes_say_what_was_measured(
+    built: Built, executable: Path, demo_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = replace(built, target=find_target("host"), static_executable=executable)
+    shutil.copyfile(executable, here.tree / "bin" / "mindir-llm")
+    path = tmp_path / "measured.json"
+    found = record(here, demo_bundle, path)
+    assert found == {kind: read_record(platform.machine(), kind, path) for kind in ("dynamic", "static")}
+    with pytest.raises(PackageError, match="only executables of this machine"):
+        record(replace(here, target=find_target("riscv64")), demo_bundle, path)
+    monkeypatch.setattr(
+        "mindir_llm.tools.package.readme.read_record",
+        lambda machine, kind: (
+            Measurement("a Z80", "int1", 1.5, 2_000_000, 7) if machine == "x86_64" else None
+        ),
+    )
+    ours = " ".join(package_readme("x86_64", "0.1.0", NEEDS).split())
+    assert "(int1) on one core of a Z80: from start to the first token 1500.0 ms, with at most 2.0 MB" in ours
+    other = " ".join(package_readme("riscv64", "0.1.0", None).split())
+    assert "nothing was measured yet. For comparison, on x86_64: The demo model" in other
+
+
+def test_measuring_needs_an_executable_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    other = "riscv64" if platform.machine() != "riscv64" else "x86_64"
+    monkey = ["--target", other, "--measure", str(tmp_path)]
+    assert main(monkey) == 1
+    assert "error: " in capsys.readouterr().err
+    with pytest.raises(PackageError, match="failed with status 127"):
+        measure(tmp_path / "nothing", tmp_path)
 
 
 def test_missing_tools_and_targets_are_named(

@@ -15,6 +15,8 @@ from mindir_llm.tools.package.targets import Target
 
 __all__ = ["Built", "build", "repository"]
 
+_UNNEEDED = ["--remove-section=.comment"]  # the compiler's name, once for each object file
+
 
 @dataclass(frozen=True)
 class Built:
@@ -22,6 +24,7 @@ class Built:
 
     target: Target
     tree: Path
+    debian_tree: Path  # the same with libraries in the folder of their machine, as Debian has them
     static_executable: Path
     executable_needs: Needs
     library_needs: Needs
@@ -50,7 +53,7 @@ def build(target: Target, work: Path, jobs: int) -> Built:
     maps = f"-ffile-prefix-map={root}=. -ffile-prefix-map={binary.resolve()}=build"
     configure = [
         *_cmake(), "-S", str(root), "-B", str(binary), "-DCMAKE_BUILD_TYPE=Release",
-        "-DCMAKE_INSTALL_PREFIX=/usr", "-DCMAKE_INSTALL_LIBDIR=lib", "-DMLLM_BUILD_TESTS=OFF",
+        "-DCMAKE_INSTALL_PREFIX=/usr", "-DMLLM_BUILD_TESTS=OFF",
         "-DCMAKE_SKIP_RPATH=ON", f"-DCMAKE_CXX_FLAGS={maps}", f"-DCMAKE_C_FLAGS={maps}",
     ]  # fmt: skip
     if not target.is_host():
@@ -58,20 +61,25 @@ def build(target: Target, work: Path, jobs: int) -> Built:
         configure.append(f"-DCMAKE_TOOLCHAIN_FILE={toolchains / (target.name + '.cmake')}")
     make = [*_cmake()[:1], "--build", str(binary), "-j", str(jobs)]
     print(f"{target.name}: compiling with {compiler}", file=sys.stderr, flush=True)
-    _call([*configure, "-DCMAKE_EXE_LINKER_FLAGS="], log)
-    _call(make, log)
-    tree = folder / "tree"
-    shutil.rmtree(tree, ignore_errors=True)
-    _call([*_cmake()[:1], "--install", str(binary), "--prefix", str(tree), "--strip"], log)
-    _call(
-        [strip, "--strip-debug", "--enable-deterministic-archives", str(tree / "lib" / "libmindir_llm.a")],
-        log,
-    )
+    trees = {"lib": folder / "tree", f"lib/{target.triple}": folder / "debian-tree"}
+    # Addresses of other libraries' functions are bound at the start, and then read-only.
+    hardened = "-Wl,-z,relro,-z,now"
+    for libraries, tree in trees.items():
+        flags = [f"-DCMAKE_{kind}_LINKER_FLAGS={hardened}" for kind in ("EXE", "SHARED")]
+        _call([*configure, *flags, f"-DCMAKE_INSTALL_LIBDIR={libraries}"], log)
+        _call(make, log)
+        shutil.rmtree(tree, ignore_errors=True)
+        _call([*_cmake()[:1], "--install", str(binary), "--prefix", str(tree)], log)
+        shared = (tree / libraries / "libmindir_llm.so").resolve()
+        _call([strip, *_UNNEEDED, str(tree / "bin" / "mindir-llm"), str(shared)], log)
+        archive = str(tree / libraries / "libmindir_llm.a")
+        _call([strip, "--strip-debug", *_UNNEEDED, "--enable-deterministic-archives", archive], log)
+    tree = trees["lib"]
     # The same objects once more: only the link differs.
     _call([*configure, "-DCMAKE_EXE_LINKER_FLAGS=-static"], log)
     _call([*make, "--target", "mindir_llm_cli"], log)
     static = folder / "mindir-llm-static"
-    _call([strip, "-o", str(static), str(binary / "runtime" / "engine" / "mindir-llm")], log)
+    _call([strip, *_UNNEEDED, "-o", str(static), str(binary / "runtime" / "engine" / "mindir-llm")], log)
     executable = tree / "bin" / "mindir-llm"
     library = (tree / "lib" / "libmindir_llm.so").resolve()
     needs = {path: read_needs(path, objdump) for path in (executable, library, static)}
@@ -79,7 +87,7 @@ def build(target: Target, work: Path, jobs: int) -> Built:
         check_needs(path, found, target)
     if not needs[static].is_static:
         raise PackageError(f"{static}: needs {', '.join(needs[static].libraries)}: it is not static")
-    return Built(target, tree, static, needs[executable], needs[library])
+    return Built(target, tree, trees[f"lib/{target.triple}"], static, needs[executable], needs[library])
 
 
 def _cmake() -> list[str]:

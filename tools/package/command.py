@@ -15,6 +15,7 @@ from mindir_llm.tools.package.build import Built, build, repository
 from mindir_llm.tools.package.deb import write_deb
 from mindir_llm.tools.package.errors import PackageError
 from mindir_llm.tools.package.layout import write_archive, write_static_archive
+from mindir_llm.tools.package.measure import record
 from mindir_llm.tools.package.targets import TARGETS, Target, find_target
 from mindir_llm.tools.package.wheel import write_wheel
 
@@ -45,6 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--bundle", type=Path, help="make an appliance of this bundle instead")
     parser.add_argument(
+        "--measure",
+        type=Path,
+        metavar="BUNDLE",
+        help="first measure this machine's executables with a bundle of the demo model: time and memory "
+        "to the first token, for all READMEs from now on (takes --target host)",
+    )
+    parser.add_argument(
         "--output", type=Path, default=Path("dist"), help="folder for packages (default: dist)"
     )
     parser.add_argument(
@@ -56,13 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         targets = [find_target(name) for name in parsed.target] if parsed.target else list(TARGETS)
         for target in targets:  # what is missing is said before an hour of compiling
             target.tool("g++")
-        if parsed.bundle:
-            check_bundle(parsed.bundle)
+        for bundle in filter(None, (parsed.bundle, parsed.measure)):
+            check_bundle(bundle)
+        if parsed.measure and not all(target.is_host() for target in targets):
+            raise PackageError("--measure runs what was built, which works with --target host only")
         version = project_version(repository())
         parsed.output.mkdir(parents=True, exist_ok=True)
         for target in targets:
             built = build(target, parsed.work, parsed.jobs)
             _report(target, built)
+            if parsed.measure:
+                for kind, one in record(built, parsed.measure).items():
+                    took, peak = f"{one.seconds * 1e3:.1f} ms", f"{one.peak_bytes / 1e6:.1f} MB"
+                    print(f"{target.name}: {kind}: first token after {took}, at most {peak}", flush=True)
             for package in _packages(built, version, parsed):
                 print(f"{package}: {package.stat().st_size / 1e6:.2f} MB", flush=True)
     except PackageError as error:

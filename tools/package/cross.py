@@ -1,6 +1,7 @@
 """Runs a static executable of another machine under qemu-user and compares its text with that made here.
 
 python -m mindir_llm.tools.package.cross compare armv7 build/cross-armv7/runtime/engine/mindir-llm BUNDLE...
+python -m mindir_llm.tools.package.cross --tokens 200 compare armv7 …    longer texts
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mindir_llm.runtime import LLM, SamplingParams
+from mindir_llm.runtime.cli import Parser
 from mindir_llm.tools.package.errors import PackageError
 from mindir_llm.tools.package.targets import find_target
 
@@ -33,13 +35,13 @@ def emulator(target: str) -> str | None:
     return shutil.which(_QEMU[target]) or shutil.which(f"{_QEMU[target]}-static")
 
 
-def emulated_text(target: str, processor: str, executable: Path, bundle: Path) -> str:
+def emulated_text(target: str, processor: str, executable: Path, bundle: Path, tokens: int = TOKENS) -> str:
     """What the executable continues PROMPT with, greedily."""
     program = emulator(target)
     if program is None:
         raise PackageError(f"{_QEMU[target]} is missing: apt-get install qemu-user")
     command = [program, str(executable), "run", str(bundle), "-p", PROMPT]
-    command += ["--max-tokens", str(TOKENS), "--temperature", "0", "--quiet"]
+    command += ["--max-tokens", str(tokens), "--temperature", "0", "--quiet"]
     environment = {**os.environ, "QEMU_CPU": processor}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -47,25 +49,33 @@ def emulated_text(target: str, processor: str, executable: Path, bundle: Path) -
     return done.stdout.removesuffix("\n")
 
 
-def text_here(bundle: Path) -> str:
+def text_here(bundle: Path, tokens: int = TOKENS) -> str:
     """The same from this machine's engine."""
-    outputs = LLM(model=str(bundle)).generate([PROMPT], SamplingParams(temperature=0.0, max_tokens=TOKENS))
+    outputs = LLM(model=str(bundle)).generate([PROMPT], SamplingParams(temperature=0.0, max_tokens=tokens))
     return outputs[0].outputs[0].text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`tools TARGET` prints the emulator where all that a target needs is here; `compare` compares."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = Parser(prog="python -m mindir_llm.tools.package.cross", description=__doc__)
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"length of a text (default: {TOKENS})")
+    parser.add_argument("command", choices=("tools", "compare"))
+    parser.add_argument("target", help=", ".join(sorted(PROCESSORS)))
+    parser.add_argument("executable", type=Path, nargs="?", help="a static mindir-llm for that target")
+    parser.add_argument("bundles", type=Path, nargs="*")
+    parsed = parser.parse_args(arguments)
     try:
-        target = find_target(words[1])
-        if words[0] == "tools":
+        target = find_target(parsed.target)
+        if parsed.command == "tools":
             target.tool("g++")
             print(emulator(target.name) or "", end="")
             return 0
-        for bundle in map(Path, words[3:]):
-            expected = text_here(bundle)
+        if not parsed.bundles:
+            parser.error("compare takes an executable and bundles")
+        for bundle in parsed.bundles:
+            expected = text_here(bundle, parsed.tokens)
             for processor in PROCESSORS[target.name]:
-                text = emulated_text(target.name, processor, Path(words[2]), bundle)
+                text = emulated_text(target.name, processor, parsed.executable, bundle, parsed.tokens)
                 if text != expected:
                     raise PackageError(f"{target.name} ({processor}), {bundle}: {text!r}, not {expected!r}")
                 print(f"{target.name} ({processor}), {bundle.name}: the text of this machine", flush=True)

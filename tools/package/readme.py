@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from mindir_llm.tools.package.elf import Needs
+from mindir_llm.tools.package.measure import read_record
 
 __all__ = ["appliance_readme", "package_readme"]
 
-# Measured with `python -m mindir_llm.tools.package.measure`, see docs/packages.md.
-FIRST_TOKEN = """\
-The demo model of the repository (1.3M parameters, int8 weights, a bundle of 2 MB) on one core of a
-Sapphire-Rapids-class server: from start to the first token {seconds} ms, with at most {megabytes} MB of
-resident memory (medians of 21 runs of `mindir-llm run BUNDLE -p "Once upon a time" --max-tokens 1`).
-"""
-MEASURED = {"dynamic": ("9", "10"), "static": ("8", "9")}
+_COMMAND = 'bin/mindir-llm run BUNDLE -p "Once upon a time" --max-tokens 1 --threads 1'
 
 
 def package_readme(machine: str, version: str, needs: Needs | None) -> str:
@@ -31,8 +28,8 @@ def package_readme(machine: str, version: str, needs: Needs | None) -> str:
     include/mindir_llm.h   the C interface
     lib/libmindir_llm.so   for programs in C and C++
     lib/libmindir_llm.a
-    lib/cmake, lib/pkgconfig   find_package(mindir_llm), pkg-config mindir_llm"""
-    seconds, megabytes = MEASURED["static" if needs is None else "dynamic"]
+    lib/cmake, lib/pkgconfig   find_package(mindir_llm), pkg-config mindir_llm
+    share/man/man1         man -l share/man/man1/mindir-llm.1"""
     return f"""\
 # mindir-llm {version} for Linux on {machine}
 
@@ -47,9 +44,28 @@ at run time.
     sbom.spdx.json         what this archive is made of (SPDX 2.3)
     SHA256SUMS             sha256sum --check SHA256SUMS
 
-{FIRST_TOKEN.format(seconds=seconds, megabytes=megabytes)}
+{_first_token(machine, "dynamic" if needs else "static")}
+
 Licence: Apache-2.0, see LICENSE.
 """
+
+
+def _first_token(machine: str, kind: str) -> str:
+    """Time and memory to the first token: of that machine, or of another where it was not measured."""
+    measured = read_record(machine, kind)
+    text = ""
+    if measured is None:
+        text = "On a machine of this kind nothing was measured yet. For comparison, on x86_64: "
+        measured = read_record("x86_64", kind)
+    if measured is None:
+        return "Time and memory to the first token: not measured."
+    text += (
+        f"The demo model of the repository ({measured.model}) on one core of {measured.processor}: "
+        f"from start to the first token {measured.seconds * 1e3:.1f} ms, with at most "
+        f"{measured.peak_bytes / 1e6:.1f} MB of resident memory "
+        f"(medians of {measured.runs} runs of `{_COMMAND}`)."
+    )
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def appliance_readme(machine: str, version: str, bundle: str) -> str:

@@ -9,6 +9,7 @@ install(TARGETS mindir_llm mindir_llm_static EXPORT mindir_llm
 install(FILES include/mindir_llm.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT development)
 if(TARGET mindir_llm_cli)
   install(TARGETS mindir_llm_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
+  install(FILES cli/mindir-llm.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT tools)
 endif()
 
 install(EXPORT mindir_llm NAMESPACE mindir_llm:: FILE mindir_llm-targets.cmake
