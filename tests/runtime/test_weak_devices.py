@@ -194,7 +194,8 @@ def test_python_says_what_it_was_allowed(bundle_of: Callable[[str], Path]) -> No
     bundle = bundle_of("float32")
     with pytest.raises(OutOfMemoryError, match="max_memory is 1000000 bytes, but it needs"):
         LLM(bundle, max_memory="1M")
-    # What this process holds already counts: gigabytes after a suite under AddressSanitizer, which keeps what was freed.
+    # What this process holds already counts: gigabytes after a suite under AddressSanitizer, which keeps what
+    # was freed.
     with LLM(bundle, max_memory="64G", cores="0", priority="normal") as llm:
         assert llm.info.max_seq_len == 512 and "context 512 of 512" in llm.memory_text
     os.sched_setaffinity(0, range(os.cpu_count() or 1))
