@@ -34,7 +34,7 @@ using ChunkBytes = std::function<uint64_t(int32_t chunk)>;
 // Contexts are not made shorter than this many positions, and chunks not smaller than this many tokens: that
 // would save nearly nothing, and smaller chunks would be rounded otherwise.
 inline constexpr int32_t kLeastContext = 64;
-inline constexpr int32_t kLeastChunk = kFewestMatrixRows;
+inline constexpr int32_t kLeastChunk = kFewestPromptRows;
 
 // The longest context that fits, the bundle's own if possible, and the largest chunk beside it: first the
 // chunk is halved, then the context shortened. Throws OUT_OF_MEMORY, saying what is needed at least. `name`:

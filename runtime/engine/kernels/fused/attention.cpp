@@ -56,7 +56,7 @@ std::vector<TensorType> infer(const OpArgs& args) {
 }
 
 const MatrixKernels* matrix_kernels(const AttentionShape& shape) {
-  return shape.rows >= kFewestMatrixRows ? matrix_attention() : nullptr;
+  return shape.rows >= kFewestPromptRows ? matrix_attention() : nullptr;
 }
 
 size_t scratch_bytes(const OpArgs& args, int threads) {

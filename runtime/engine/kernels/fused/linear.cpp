@@ -315,7 +315,7 @@ void run(const OpArgs& args, const RunContext& context) {
   const LinearOperands& operands = r.operands;
   const WeightView& w = operands.packed(0).view();
   const bool integers = operands.has_int8_rows() || (operands.packed(0).is_integer() && !context.exact);
-  const MatmulKernels* wide = integers && !operands.has_int8_rows() && args.dims(0)[0] >= kFewestMatrixRows
+  const MatmulKernels* wide = integers && !operands.has_int8_rows() && args.dims(0)[0] >= kFewestPromptRows
                                   ? wide_kernels(w)
                                   : nullptr;
   const MatmulKernels& kernels = wide ? *wide : matmul_kernels(r.rows, integers);

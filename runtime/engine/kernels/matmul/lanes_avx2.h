@@ -92,6 +92,9 @@ inline VI low_nibbles(VI v) {
 inline VI high_nibbles(VI v) {
   return _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
 }
+inline VI scale_shorts(VI a, VI b) {
+  return _mm256_mulhrs_epi16(a, b);
+}
 inline V bytes_to_float(VI v, int i) {
   return _mm256_cvtepi32_ps(
       _mm256_and_si256(_mm256_srl_epi32(v, _mm_cvtsi32_si128(8 * i)), _mm256_set1_epi32(255)));

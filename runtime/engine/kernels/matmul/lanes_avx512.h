@@ -92,6 +92,9 @@ inline VI low_nibbles(VI v) {
 inline VI high_nibbles(VI v) {
   return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
 }
+inline VI scale_shorts(VI a, VI b) {
+  return _mm512_mulhrs_epi16(a, b);
+}
 inline V bytes_to_float(VI v, int i) {
   return _mm512_cvtepi32_ps(
       _mm512_and_si512(_mm512_srli_epi32(v, static_cast<unsigned>(8 * i)), _mm512_set1_epi32(255)));

@@ -94,6 +94,9 @@ inline VI low_nibbles(VI v) {
 inline VI high_nibbles(VI v) {
   return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(v), 4));
 }
+inline VI scale_shorts(VI a, VI b) {
+  return vreinterpretq_s32_s16(vqrdmulhq_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b)));
+}
 inline V bytes_to_float(VI v, int i) {
   const uint32x4_t shifted = vshlq_u32(vreinterpretq_u32_s32(v), vdupq_n_s32(-8 * i));
   return vcvtq_f32_u32(vandq_u32(shifted, vdupq_n_u32(255)));

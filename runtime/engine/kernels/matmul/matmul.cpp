@@ -15,8 +15,8 @@ int64_t tile_size(int64_t largest, int64_t left) {
 int64_t panel_scratch_bytes(const WeightView& weights) {
   constexpr int64_t kLine = 64;
   if (weights.format == WeightFormat::Int8 || weights.format == WeightFormat::Int4) {
-    // Unpacked weights, scales and zero points of the integer product; a wide span of it and the scales of
-    // all; or one dequantized group of the float product.
+    // Unpacked weights, scales and zero points of the integer product; for a matrix unit, a wide span of it
+    // and the scales of all; or one dequantized group of the float product.
     const int64_t integers = kPanelColumns * (weights.k_padded + weights.groups * 8);
     const int64_t spans = (weights.k_padded + kWideSpan - 1) / kWideSpan;
     const int64_t wide =
@@ -68,14 +68,10 @@ const MatmulKernels& matmul_kernels(int64_t rows, bool integers) {
 }
 
 const MatmulKernels* wide_kernels(Isa isa, const WeightView& weights) {
-#if defined(__x86_64__)
   const bool is_plain_int8 =
       weights.format == WeightFormat::Int8 && weights.group_scale == GroupScale::None && !weights.has_zeros;
-  if (isa == Isa::Amx && (weights.format == WeightFormat::Int4 || is_plain_int8)) return &wide_matmul();
-#endif
-  (void)isa;
-  (void)weights;
-  return nullptr;
+  if (weights.format != WeightFormat::Int4 && !is_plain_int8) return nullptr;
+  return matmul_kernels(isa, kFewestPromptRows, true).wide;
 }
 
 const MatmulKernels* wide_kernels(const WeightView& weights) {

@@ -119,6 +119,8 @@ struct MatmulKernels {
   // Panels that many rows are best multiplied with at once: more than one where the activations would
   // otherwise come from memory too often.
   int64_t panels_at_once = 1;
+  // The same for prompts, with kWideSpan: see wide_kernels().
+  const MatmulKernels* wide = nullptr;
 };
 // With 256 rows their sums, 32 KiB each, share a second-level cache with a step's activations.
 inline constexpr int64_t kMostPanelsAtOnce = 8;
@@ -131,7 +133,7 @@ inline constexpr int64_t kFloatSpan = 128;
 // makes all of its run coarse: 256 where nothing else interrupts the sums, 128 where groups of weights do.
 inline constexpr int64_t kSpan = 256;
 inline constexpr int64_t kGroupedSpan = 128;
-// A matrix unit multiplies a span several times as fast, but adds no faster.
+// Prompts: where multiplying is fast (a matrix unit most of all), leaving the integers is what costs.
 inline constexpr int64_t kWideSpan = 512;
 
 // Rows of the next tile when `left` rows are left: kernels exist for a few sizes up to their largest.
@@ -147,7 +149,6 @@ const MatmulKernels& avxvnni_matmul();
 const MatmulKernels& avx512_matmul();
 const MatmulKernels& avx512vnni_matmul();
 const MatmulKernels& amx_matmul();
-const MatmulKernels& wide_matmul();
 // 64-bit ARM only.
 const MatmulKernels& neon_matmul();
 const MatmulKernels& neondot_matmul();
@@ -158,14 +159,14 @@ const MatmulKernels& neoni8mm_matmul();
 const MatmulKernels& matmul_kernels(Isa isa, int64_t rows, bool integers);
 const MatmulKernels& matmul_kernels(int64_t rows, bool integers);
 
-// Kernels of a matrix unit that round otherwise than all others are for graphs whose chunks have at least
-// this many rows, and then for every chunk, full or not: rounding must not depend on how many tokens a chunk
+// Graphs whose chunks have at least this many rows are for prompts, where some kernels round otherwise than
+// in others, and then in every chunk, full or not: rounding must not depend on how many tokens a chunk
 // happens to have.
-inline constexpr int64_t kFewestMatrixRows = 32;
+inline constexpr int64_t kFewestPromptRows = 32;
 
-// Kernels of a matrix unit with kWideSpan, where int4 weights become int8 with one scale for all groups of a
-// span: much faster than those that define the same product on all machines, but not the same to the last
-// bit. For chunks of kFewestMatrixRows. Null elsewhere, and for other weights.
+// Kernels for prompts with kWideSpan, where int4 weights become int8 with one scale for all groups of a span:
+// much faster than those that take every group as it is, with the same bits on every instruction set that has
+// fused multiply-add, but not those of the others. Null for weights that have none.
 const MatmulKernels* wide_kernels(Isa isa, const WeightView& weights);
 const MatmulKernels* wide_kernels(const WeightView& weights);
 

@@ -77,11 +77,6 @@ struct AmxPanels {
   }
 };
 
-// int8 without anything between its groups is multiplied as it is stored; other weights are unpacked.
-inline bool is_multiplied_in_place(const WeightView& w) {
-  return w.format == WeightFormat::Int8 && trailer_bytes(w) == 0;
-}
-
 // Sums begin with the first span, in memory that nobody has cleared: where the others find the row so far,
 // it finds this.
 constexpr struct alignas(64) {
@@ -374,13 +369,20 @@ void arrange_tiles(const ActivationTile& t) {
     for (int64_t i = 0; t.scales && i < t.weights->spans * kTileRows; ++i) t.scales[i] = 0.0f;
     for (int64_t i = 0; has_corrections && i < t.weights->groups * kTileRows; ++i) t.corrections[i] = 0;
   }
+  alignas(64) int8_t row[kWideSpan];
+  const WeightView& w = *t.weights;
   for (int64_t r = 0; r < t.rows; ++r) {
-    quantize_row(t, r, kTileRows, nullptr, [&](int64_t begin, int64_t padded, const int8_t* row) {
+    RowQuantizer quantizer(t, r, kTileRows);
+    for (int64_t s = 0; s < w.spans; ++s) {
+      const int64_t begin = s * w.span;
+      const int64_t padded = padded_span(w, s);
+      quantizer.span(begin, padded, row);
       if (has_corrections) correct_groups(t, r, begin, padded, row);
       for (int64_t i = 0; i < padded; i += 64) {
         __builtin_memcpy(t.values + (begin + i) / 64 * kTileBytes + r * 64, row + i, 64);
       }
-    });
+    }
+    quantizer.end();
   }
 }
 
@@ -430,8 +432,7 @@ void amx_panels(const PanelProduct& product) {
   // 8 KiB of weights at a time.
   const int64_t step = 256 / w.span;
   if (is_multiplied_in_place(w)) {
-    t.weights = int_panel_of(product);
-    settle_memory(product.scratch);
+    t.weights = stored_panel(w, product.panel);
     is_float ? multiply_in_place<SumKind::Floats>(t, step) : multiply_in_place<SumKind::Integers>(t, step);
     return _tile_release();
   }
@@ -457,94 +458,13 @@ void amx_panels(const PanelProduct& product) {
   _tile_release();
 }
 
-// ---- Wide spans: int8 as it is stored, int4 as int8 with one scale for all groups of a span.
+// ---- Wide spans.
 
-// The weights as these products see them.
-WeightView widened(const WeightView& w) {
-  WeightView wide = w;
-  wide.span = wide.group = kWideSpan;
-  wide.spans = wide.groups = (w.k_padded + kWideSpan - 1) / kWideSpan;
-  wide.has_zeros = false;  // or part of the weights already
-  return wide;
-}
-
-void arrange_wide(const ActivationTile& t) {
+void arrange_wide_tiles(const ActivationTile& t) {
   const WeightView wide = widened(*t.weights);
   ActivationTile of = t;
   of.weights = &wide;
   arrange_tiles(of);
-}
-
-// Bytes of an int4 block before input k, which begins a group.
-inline int64_t bytes_before(const WeightView& w, int64_t k) {
-  return k * kBlockColumns / 2 + (k + w.group - 1) / w.group * trailer_bytes(w);
-}
-
-// 16-bit products keep their upper halves, rounded: (q * 64) * (ratio * 512) / 2^15 is q * ratio. No zero
-// point is beyond ±128, so that both factors fit.
-constexpr int16_t kNibbleOne = 64;
-constexpr float kRatioOne = 512.0f;
-
-// Inputs k0 … k1-1, one span, of a block of int4 as int8 [k/4][16][4]; `scales` are those of the columns.
-//
-// (q - zero) * scale becomes an integer times the span's scale, which makes the largest possible weight of a
-// column ±127. Of a group with the largest scale the steps of int4 are 16 of int8 (8 with zero points): a
-// rounding of a sixteenth of what int4 was rounded by, 0.4 % of its energy.
-void unpack_wide(const WeightView& w, const uint8_t* p, int64_t k0, int64_t k1, uint8_t* to, float* scales) {
-  const int64_t skip = scale_bytes(w);
-  const int64_t group_bytes = w.group * kBlockColumns / 2 + trailer_bytes(w);
-  const auto zero_of = [&](const uint8_t* trailer) __attribute__((always_inline)) {
-    return w.has_zeros ? group_zeros(trailer, skip, 0) : zero();
-  };
-  // The largest weight that a group may have: q - zero is between -8 - zero and 7 - zero.
-  const auto largest_of = [&](const uint8_t* trailer) __attribute__((always_inline)) {
-    const V z = zero_of(trailer);
-    const V most =
-        w.has_zeros ? maximum(absolute(add(z, splat(8.0f))), absolute(add(z, splat(-7.0f)))) : splat(8.0f);
-    return skip ? mul(absolute(group_scales(w, trailer, 0)), most) : most;
-  };
-  V largest = zero();
-  int64_t size = 0;
-  const uint8_t* at = p;
-  for (int64_t k = k0; k < k1; k += size, at += group_bytes) {
-    size = least(w.group, k1 - k);
-    largest = maximum(largest_of(at + size * kBlockColumns / 2), largest);
-  }
-  // Whole numbers stay as they are where they can.
-  V span_scale = mul(largest, splat(1.0f / 127.0f));
-  if (!skip) span_scale = maximum(span_scale, splat(1.0f));
-  store(scales, span_scale);
-  const __mmask16 some = _mm512_cmp_ps_mask(span_scale, zero(), _CMP_NEQ_UQ);
-  const V inverse = _mm512_maskz_div_ps(some, splat(kRatioOne), span_scale);
-  at = p;
-  for (int64_t k = k0; k < k1; k += size) {
-    size = least(w.group, k1 - k);
-    const uint8_t* trailer = at + size * kBlockColumns / 2;
-    // In both halves of a column's 32 bits: the ratio of scales, and what to subtract from q + 8.
-    const auto twice = [](V v) __attribute__((always_inline)) {
-      const VI i = round_to_int(v);
-      return _mm512_mask_blend_epi16(0xaaaaaaaau, i, _mm512_slli_epi32(i, 16));
-    };
-    const VI ratio = twice(skip ? mul(group_scales(w, trailer, 0), inverse) : inverse);
-    const VI minus = twice(mul(add(zero_of(trailer), splat(8.0f)), splat(kNibbleOne)));
-    const auto put = [&](VI even, VI odd, uint8_t* row) __attribute__((always_inline)) {
-      const VI nibble = _mm512_set1_epi16(15 * kNibbleOne);
-      const auto scaled = [&](VI v) __attribute__((always_inline)) {
-        return _mm512_mulhrs_epi16(_mm512_sub_epi16(_mm512_and_si512(v, nibble), minus), ratio);
-      };
-      store_bytes(
-          row, _mm512_mask_blend_epi8(0xaaaaaaaaaaaaaaaau, scaled(even), _mm512_slli_epi16(scaled(odd), 8)));
-    };
-    for (int64_t i = 0; i < size; i += 32, to += 512) {
-#pragma GCC unroll 4
-      for (int64_t j = 0; j < 4; ++j, at += 64) {
-        const VI bytes = load_bytes(at);
-        put(_mm512_slli_epi16(bytes, 6), _mm512_srli_epi16(bytes, 2), to + 64 * j);
-        put(_mm512_slli_epi16(bytes, 2), _mm512_srli_epi16(bytes, 6), to + 256 + 64 * j);
-      }
-    }
-    at = trailer + trailer_bytes(w);
-  }
 }
 
 void wide_panels(const PanelProduct& product) {
@@ -553,7 +473,7 @@ void wide_panels(const PanelProduct& product) {
   configure(64);
   AmxPanels t = panels_of(product, wide);
   if (is_multiplied_in_place(w)) {
-    t.weights = int_panel_of(product);
+    t.weights = stored_panel(w, product.panel);
     multiply_in_place<SumKind::Floats>(t, 1);
     return _tile_release();
   }
@@ -565,8 +485,8 @@ void wide_panels(const PanelProduct& product) {
   multiply_squares<SumKind::ScaledFloats, false>(t, 1, [&](int64_t p, int64_t begin, int64_t end) {
     const uint8_t* first = w.blocks + 2 * (product.panel + p) * w.block_bytes + bytes_before(w, begin);
     float* of = scales + (p * wide.spans + begin / kWideSpan) * kPanelColumns;
-    unpack_wide(w, first, begin, end, bytes, of);
-    unpack_wide(w, first + w.block_bytes, begin, end, second, of + kBlockColumns);
+    unpack_wide<false>(w, first, begin, end, bytes, of);
+    unpack_wide<false>(w, first + w.block_bytes, begin, end, second, of + kBlockColumns);
     t.first_input = begin;
     settle_memory(product.scratch);
     return read_ahead(t, p, begin, end, [&](int64_t k) { return bytes_before(w, k); });
@@ -594,30 +514,27 @@ int64_t tile_peak(int64_t rounds) {
   return rounds * 4 * 16 * 16 * 64;
 }
 
-constexpr MatmulKernels kAmxKernels = {.tile_rows = kTileRows,
-                                       .arrange = arrange_tiles,
-                                       .int_panels = amx_panels,
-                                       .float_panels = nullptr,
-                                       .finish = finish,
-                                       .multiply_peak = tile_peak,
-                                       .panels_at_once = kMostPanelsAtOnce};
+constexpr MatmulKernels kWideTiles = {.tile_rows = kTileRows,
+                                      .arrange = arrange_wide_tiles,
+                                      .int_panels = wide_panels,
+                                      .float_panels = nullptr,
+                                      .finish = finish,
+                                      .multiply_peak = nullptr,
+                                      .panels_at_once = kMostPanelsAtOnce};
 
-constexpr MatmulKernels kWideKernels = {.tile_rows = kTileRows,
-                                        .arrange = arrange_wide,
-                                        .int_panels = wide_panels,
-                                        .float_panels = nullptr,
-                                        .finish = finish,
-                                        .multiply_peak = nullptr,
-                                        .panels_at_once = kMostPanelsAtOnce};
+constexpr MatmulKernels kTiles = {.tile_rows = kTileRows,
+                                  .arrange = arrange_tiles,
+                                  .int_panels = amx_panels,
+                                  .float_panels = nullptr,
+                                  .finish = finish,
+                                  .multiply_peak = tile_peak,
+                                  .panels_at_once = kMostPanelsAtOnce,
+                                  .wide = &kWideTiles};
 
 }  // namespace
 
 const MatmulKernels& amx_matmul() {
-  return kAmxKernels;
-}
-
-const MatmulKernels& wide_matmul() {
-  return kWideKernels;
+  return kTiles;
 }
 
 }  // namespace mllm

@@ -113,6 +113,14 @@ inline VI low_nibbles(VI v) {
 inline VI high_nibbles(VI v) {
   return low_nibbles(shift_right(v, 4));
 }
+inline VI scale_shorts(VI a, VI b) {
+  int16_t x[2 * kLanes], y[2 * kLanes];
+  std::memcpy(x, &a, sizeof(x));
+  std::memcpy(y, &b, sizeof(y));
+  for (int64_t i = 0; i < 2 * kLanes; ++i) x[i] = static_cast<int16_t>((x[i] * y[i] + (1 << 14)) >> 15);
+  std::memcpy(&a, x, sizeof(x));
+  return a;
+}
 inline V bytes_to_float(VI v, int i) {
   return to_float(shift_right(v, 8 * i) & splat_int(255));
 }

@@ -8,7 +8,7 @@
 // - Integers: load_bytes(const uint8_t*), store_bytes(uint8_t*, VI), splat_int(int32), add_int(a, b),
 //   add_bytes(a, b), to_float(VI), round_to_int(V) to nearest even, sum_int(VI), store_int8(int8_t*, VI) with
 //   saturation, low_nibbles(VI) and high_nibbles(VI) of each byte, and bytes_to_float(VI, i): byte i (0 to 3)
-//   of each 32-bit lane, unsigned.
+//   of each 32-bit lane, unsigned. scale_shorts(VI, VI): signed 16-bit products / 2^15, rounded to nearest.
 // - dot8(VI sum, VI weights, int32 activations): sum plus, per lane, the dot product of 4 activations (int8)
 //   with 4 weights that are stored + 128. When kDot8KeepsOffset, the result still has 128 times the sum of
 //   the activations in it. dot4 is the same for weights of 0 to 15, taken as they are. Activations are within
@@ -103,37 +103,47 @@ inline float factor_of(float top) {
   return top > 0.0f ? 127.0f / top : 0.0f;
 }
 
-// Row r of a tile of tile_rows: calls use(begin, padded, values) for each span, and stores its scale. Values
-// are in `dense`, from k = 0, or in memory for one span where that is null.
-template <class Use>
-void quantize_row(const ActivationTile& t, int64_t r, int64_t tile_rows, int8_t* dense, const Use& use) {
-  alignas(64) int8_t span[kWideSpan];
-  const WeightView& w = *t.weights;
-  const float* x = t.x + r * t.x_stride;
-  V poison = zero();
-  float row_factor = 0.0f;
-  if (t.row_scales) {
-    const float top = magnitude(x, w.k, poison);
-    row_factor = factor_of(top);
-    t.row_scales[r] = (t.factor > 0.0f ? 1.0f : top / 127.0f) + sum_lanes(poison);
+// A row on its way to integers, span after span.
+class RowQuantizer {
+ public:
+  RowQuantizer() = default;
+  // Row r of a tile of tile_rows.
+  RowQuantizer(const ActivationTile& t, int64_t r, int64_t tile_rows)
+      : t_(&t), r_(r), tile_rows_(tile_rows), x_(t.x + r * t.x_stride) {
+    if (t.row_scales == nullptr) return;
+    const float top = magnitude(x_, t.weights->k, poison_);
+    factor_ = factor_of(top);
+    t.row_scales[r] = (t.factor > 0.0f ? 1.0f : top / 127.0f) + sum_lanes(poison_);
   }
-  for (int64_t s = 0; s < w.spans; ++s) {
-    const int64_t begin = s * w.span;
-    const int64_t padded = least(w.span, w.k_padded - begin);
+
+  // The `padded` values from input `begin` on, which is a span's first; its scale is stored.
+  void span(int64_t begin, int64_t padded, int8_t* values) {
+    const WeightView& w = *t_->weights;
+    const float* x = x_ + begin;
     const int64_t count = least(w.k - begin, padded);
-    int8_t* values = dense ? dense + begin : span;
-    if (t.factor > 0.0f) {
-      round_span_within(x + begin, count, padded, t.factor, t.zero, values);
-    } else if (t.row_scales) {
-      round_span(x + begin, count, padded, row_factor, values);
-    } else {
-      const float top = magnitude(x + begin, count, poison);
-      t.scales[s * tile_rows + r] = top / 127.0f;
-      round_span(x + begin, count, padded, factor_of(top), values);
-    }
-    use(begin, padded, values);
+    if (t_->factor > 0.0f) return round_span_within(x, count, padded, t_->factor, t_->zero, values);
+    if (t_->row_scales) return round_span(x, count, padded, factor_, values);
+    const float top = magnitude(x, count, poison_);
+    t_->scales[begin / w.span * tile_rows_ + r_] = top / 127.0f;
+    round_span(x, count, padded, factor_of(top), values);
   }
-  if (t.scales) t.scales[(w.spans - 1) * tile_rows + r] += sum_lanes(poison);
+
+  // After the last span.
+  void end() const {
+    if (t_->scales) t_->scales[(t_->weights->spans - 1) * tile_rows_ + r_] += sum_lanes(poison_);
+  }
+
+ private:
+  const ActivationTile* t_ = nullptr;
+  int64_t r_ = 0, tile_rows_ = 0;
+  const float* x_ = nullptr;
+  float factor_ = 0.0f;
+  V poison_ = zero();
+};
+
+// Inputs of span s, with the padding.
+inline int64_t padded_span(const WeightView& w, int64_t s) {
+  return least(w.span, w.k_padded - s * w.span);
 }
 
 // -128 times the sums of a row's values, per group of the weights.
@@ -149,19 +159,34 @@ void correct_row(const ActivationTile& t, int64_t r, int64_t tile_rows, int64_t 
 }
 
 void arrange_ints(const ActivationTile& t) {
-  if (t.rows == 1) {  // nothing to interleave
-    quantize_row(t, 0, 1, t.values, [&](int64_t begin, int64_t padded, const int8_t* row) {
-      correct_row(t, 0, 1, begin, padded, row);
-    });
-    return;
+  constexpr int64_t kMostRows = kRows > 8 ? kRows : 8;
+  alignas(64) int8_t buffer[kMostRows][kWideSpan];
+  const WeightView& w = *t.weights;
+  const int64_t rows = t.rows;
+  RowQuantizer quantizers[kMostRows];
+  for (int64_t r = 0; r < rows; ++r) quantizers[r] = RowQuantizer(t, r, rows);
+  // All rows of a span before the next span: the rows become one stream.
+  for (int64_t s = 0; s < w.spans; ++s) {
+    const int64_t begin = s * w.span;
+    const int64_t padded = padded_span(w, s);
+    int8_t* to = t.values + begin * rows;
+    for (int64_t r = 0; r < rows; ++r) {
+      int8_t* row = rows == 1 ? to : buffer[r];  // then there is nothing to interleave
+      quantizers[r].span(begin, padded, row);
+      correct_row(t, r, rows, begin, padded, row);
+    }
+    if (rows == 1) continue;
+    for (int64_t i = 0; i < padded; i += 4) {
+      if (rows == kRows) {  // a count that the compiler knows
+#pragma GCC unroll 12
+        for (int64_t r = 0; r < kRows; ++r) __builtin_memcpy(to + r * 4, buffer[r] + i, 4);
+      } else {
+        for (int64_t r = 0; r < rows; ++r) __builtin_memcpy(to + r * 4, buffer[r] + i, 4);
+      }
+      to += 4 * rows;
+    }
   }
-  for (int64_t r = 0; r < t.rows; ++r) {
-    quantize_row(t, r, t.rows, nullptr, [&](int64_t begin, int64_t padded, const int8_t* row) {
-      correct_row(t, r, t.rows, begin, padded, row);
-      int8_t* to = t.values + (begin * t.rows + r * 4);
-      for (int64_t i = 0; i < padded; i += 4) __builtin_memcpy(to + i * t.rows, row + i, 4);
-    });
-  }
+  for (int64_t r = 0; r < rows; ++r) quantizers[r].end();
 }
 
 void arrange_floats(const ActivationTile& t) {
@@ -370,17 +395,6 @@ IntPanel unpack(const PanelProduct& product, VI shift, float offset) {
       {bytes, bytes + kBlockColumns * w.k_padded}, skip ? scales : nullptr, w.has_zeros ? zeros : nullptr};
 }
 
-// As int8 is stored, q + 128: in place where nothing is between the groups.
-IntPanel int_panel_of(const PanelProduct& product) {
-  const WeightView& w = *product.weights;
-  if (w.format == WeightFormat::Int8 && trailer_bytes(w) == 0) {
-    const uint8_t* first = w.blocks + 2 * product.panel * w.block_bytes;
-    return {{first, first + w.block_bytes}, nullptr, nullptr};
-  }
-  return unpack(product, splat_int(w.format == WeightFormat::Int8 ? 0 : 0x78787878),
-                kDot8KeepsOffset ? 128.0f : 0.0f);
-}
-
 struct IntTile {
   const WeightView* w;
   const uint8_t* block[2];       // of the columns of this tile, from k = 0
@@ -521,51 +535,217 @@ inline void each_panel(const PanelProduct& product, const Multiply& multiply) {
   }
 }
 
-// Of any functions that multiply the tiles of more than one row, and such tiles with activations of -128.
+// The tiles of all rows, by any functions that multiply one, and one with activations of -128. `w` are the
+// weights as the tiles are to see them, prepare(panel, begin, end) gives the bytes of a panel for spans begin
+// … end-1.
 using TileProduct = void (*)(int64_t rows, const IntTile&);
-template <TileProduct tile_of, TileProduct wide_tile_of>
-void int_tiles(const PanelProduct& product) {
-  const WeightView& w = *product.weights;
+template <TileProduct tile_of, TileProduct wide_tile_of, class Prepare>
+void int_tiles(const PanelProduct& product, const WeightView& w, const Prepare& prepare) {
   const ActivationView& a = *product.activations;
-  const IntPanel panel = int_panel_of(product);
-  for (int64_t i = 0; i < a.rows * kPanelColumns; i += kLanes) store(product.sums + i, zero());
-  // As much of the panel at a time as stays in the first-level cache beside the activations: 16 to 32 KiB.
+  for (int64_t p = 0; p < product.panels; ++p) {
+    float* sums = product.sums + p * product.sums_stride;
+    for (int64_t i = 0; i < a.rows * kPanelColumns; i += kLanes) store(sums + i, zero());
+  }
+  // As much of a panel at a time as stays in the first-level cache beside the activations of a tile: 16 to 32
+  // KiB.
   const int64_t step = 1024 / w.span / (3 - kBlocks);
   for (int64_t s = 0; s < w.spans; s += step) {
-    for (int64_t c = 0; c < 2; c += kBlocks) {
-      for (int64_t r = 0, rows = 0; r < a.rows; r += rows) {
-        rows = tile_size(kRows, a.rows - r);
-        const IntTile tile{.w = &w,
-                           .block = {panel.block[c], panel.block[1]},
-                           .scales = panel.scales ? panel.scales + c * kBlockColumns : nullptr,
-                           .zeros = panel.zeros ? panel.zeros + c * kBlockColumns : nullptr,
-                           .x = a.values + r * w.k_padded,
-                           .x_scales = a.scales ? a.scales + r * w.spans : nullptr,
-                           .x_corrections = a.corrections + r * w.groups,
-                           .sums = product.sums + r * kPanelColumns + c * kBlockColumns,
-                           .span0 = s,
-                           .span1 = least(s + step, w.spans)};
-        a.has_lowest ? wide_tile_of(rows, tile) : tile_of(rows, tile);
+    const int64_t end = least(s + step, w.spans);
+    for (int64_t p = 0; p < product.panels; ++p) {
+      const IntPanel panel = prepare(product.panel + p, s, end);
+      float* sums = product.sums + p * product.sums_stride;
+      for (int64_t c = 0; c < 2; c += kBlocks) {
+        for (int64_t r = 0, rows = 0; r < a.rows; r += rows) {
+          rows = tile_size(kRows, a.rows - r);
+          const IntTile tile{.w = &w,
+                             .block = {panel.block[c], panel.block[1]},
+                             .scales = panel.scales ? panel.scales + c * kBlockColumns : nullptr,
+                             .zeros = panel.zeros ? panel.zeros + c * kBlockColumns : nullptr,
+                             .x = a.values + r * w.k_padded,
+                             .x_scales = a.scales ? a.scales + r * product.weights->spans : nullptr,
+                             .x_corrections = a.corrections + r * product.weights->groups,
+                             .sums = sums + r * kPanelColumns + c * kBlockColumns,
+                             .span0 = s,
+                             .span1 = end};
+          a.has_lowest ? wide_tile_of(rows, tile) : tile_of(rows, tile);
+        }
       }
     }
   }
 }
 
+// int8 without anything between its groups is multiplied as it is stored; other weights are unpacked.
+inline bool is_multiplied_in_place(const WeightView& w) {
+  return w.format == WeightFormat::Int8 && trailer_bytes(w) == 0;
+}
+
+inline IntPanel stored_panel(const WeightView& w, int64_t panel) {
+  const uint8_t* first = w.blocks + 2 * panel * w.block_bytes;
+  return {{first, first + w.block_bytes}, nullptr, nullptr};
+}
+
 template <TileProduct tile_of, TileProduct wide_tile_of>
-void int_panels_with(const PanelProduct& product) {
-  const WeightView& w = *product.weights;
+void int_panels_with(const PanelProduct& product, const WeightView& w) {
   const ActivationView& a = *product.activations;
-  if (a.rows > 1) return each_panel(product, int_tiles<tile_of, wide_tile_of>);
-  // Block after block, as they stand in memory: one stream.
-  const RowBlock multiply = row_block_of(w, a);
-  for (int64_t b = 0; b < 2 * product.panels; ++b) {
-    multiply(w, w.blocks + (2 * product.panel + b) * w.block_bytes, a,
-             product.sums + b / 2 * product.sums_stride + b % 2 * kBlockColumns);
+  if (a.rows == 1) {
+    // Block after block, as they stand in memory: one stream.
+    const RowBlock multiply = row_block_of(w, a);
+    for (int64_t b = 0; b < 2 * product.panels; ++b) {
+      multiply(w, w.blocks + (2 * product.panel + b) * w.block_bytes, a,
+               product.sums + b / 2 * product.sums_stride + b % 2 * kBlockColumns);
+    }
+    return;
   }
+  if (is_multiplied_in_place(w)) {
+    return int_tiles<tile_of, wide_tile_of>(product, w,
+                                            [&](int64_t p, int64_t, int64_t) { return stored_panel(w, p); });
+  }
+  each_panel(product, [&](const PanelProduct& one) {
+    // As int8 is stored, q + 128.
+    const VI shift = splat_int(w.format == WeightFormat::Int8 ? 0 : 0x78787878);
+    const IntPanel panel = unpack(one, shift, kDot8KeepsOffset ? 128.0f : 0.0f);
+    int_tiles<tile_of, wide_tile_of>(one, w, [&](int64_t, int64_t, int64_t) { return panel; });
+  });
 }
 
 void int_panels(const PanelProduct& product) {
-  int_panels_with<int_tile_of<false>, int_tile_of<!kDot8IsWide>>(product);
+  int_panels_with<int_tile_of<false>, int_tile_of<!kDot8IsWide>>(product, *product.weights);
+}
+
+// ---- Wide spans: int8 as it is stored, int4 as int8 with one scale for all groups of a span. So the sums of
+// a prompt leave integers every kWideSpan inputs, where groups would leave them every 32.
+
+// The weights as these products see them.
+WeightView widened(const WeightView& w) {
+  WeightView wide = w;
+  wide.span = wide.group = kWideSpan;
+  wide.spans = wide.groups = (w.k_padded + kWideSpan - 1) / kWideSpan;
+  wide.has_zeros = false;  // or part of the weights already
+  return wide;
+}
+
+// Bytes of an int4 block before input k, which begins a group.
+inline int64_t bytes_before(const WeightView& w, int64_t k) {
+  return k * kBlockColumns / 2 + (k + w.group - 1) / w.group * trailer_bytes(w);
+}
+
+typedef uint16_t Shorts __attribute__((vector_size(sizeof(VI))));
+typedef uint32_t Words __attribute__((vector_size(sizeof(VI))));
+
+inline Shorts splat_short(uint16_t i) {
+  return reinterpret_cast<Shorts>(splat_int(static_cast<int32_t>(0x10001u * i)));
+}
+
+// Both halves of each 32-bit lane, as 16-bit integers.
+inline Shorts twice(V v) {
+  const auto i = reinterpret_cast<Words>(round_to_int(v));
+  return reinterpret_cast<Shorts>((i << 16) | (i & 0xffffu));
+}
+
+// one / v, and 0 where v is 0.
+inline V inverse_of(V v, float one) {
+  const auto quotient = reinterpret_cast<Words>(splat(one) / v);
+  return reinterpret_cast<V>(quotient & reinterpret_cast<Words>(v != zero()));
+}
+
+// 16-bit products keep their upper halves, rounded: (q * 64) * (ratio * 512) / 2^15 is q * ratio. No zero
+// point is beyond ±128, so that both factors fit.
+constexpr uint16_t kNibbleOne = 64;
+constexpr float kRatioOne = 512.0f;
+
+// The scales that the inputs k0 … k1-1, one span, of vector v of a block of int4 get as int8: the largest
+// possible weight of a column becomes ±127.
+inline V span_scales(const WeightView& w, const uint8_t* p, int64_t k0, int64_t k1, int64_t v) {
+  const int64_t skip = scale_bytes(w);
+  V largest = zero();
+  for (int64_t k = k0, size = 0; k < k1; k += size) {
+    size = least(w.group, k1 - k);
+    const uint8_t* trailer = p + size * kBlockColumns / 2;
+    // q - zero is between -8 - zero and 7 - zero.
+    V most = splat(8.0f);
+    if (w.has_zeros) {
+      const V z = group_zeros(trailer, skip, v);
+      most = maximum(absolute(add(z, splat(8.0f))), absolute(add(z, splat(-7.0f))));
+    }
+    largest = maximum(skip ? mul(absolute(group_scales(w, trailer, v)), most) : most, largest);
+    p = trailer + trailer_bytes(w);
+  }
+  const V scale = mul(largest, splat(1.0f / 127.0f));
+  // Whole numbers stay as they are where they can.
+  return skip ? scale : maximum(scale, splat(1.0f));
+}
+
+// Inputs k0 … k1-1, one span, of a block of int4 at p as int8 [k/4][16][4], each byte with its highest bit
+// flipped where Flip (which adds 128); `scales` are those of the columns.
+//
+// (q - zero) * scale becomes an integer times the span's scale. Of a group with the largest scale the steps
+// of int4 are 16 of int8 (8 with zero points): a rounding of a sixteenth of what int4 was rounded by, 0.4 %
+// of its energy.
+template <bool Flip>
+void unpack_wide(const WeightView& w, const uint8_t* p, int64_t k0, int64_t k1, uint8_t* to, float* scales) {
+  const int64_t skip = scale_bytes(w);
+  for (int64_t v = 0; v < kBlockVectors; ++v) {
+    const V scale = span_scales(w, p, k0, k1, v);
+    store(scales + v * kLanes, scale);
+    const V inverse = inverse_of(scale, kRatioOne);
+    const uint8_t* at = p + v * kLanes * 4;
+    uint8_t* row = to + v * kLanes * 4;
+    for (int64_t k = k0, size = 0; k < k1; k += size) {
+      size = least(w.group, k1 - k);
+      const uint8_t* trailer = at - v * kLanes * 4 + size * kBlockColumns / 2;
+      // Of a column's inputs: the ratio of scales, and what to subtract from q + 8.
+      const Shorts ratio = twice(skip ? mul(group_scales(w, trailer, v), inverse) : inverse);
+      const V z = w.has_zeros ? group_zeros(trailer, skip, v) : zero();
+      const Shorts minus = twice(mul(add(z, splat(8.0f)), splat(kNibbleOne)));
+      const auto put = [&](Shorts even, Shorts odd, uint8_t* bytes) __attribute__((always_inline)) {
+        const auto scaled = [&](Shorts q) __attribute__((always_inline)) {
+          const Shorts times_one = (q & splat_short(15 * kNibbleOne)) - minus;
+          return reinterpret_cast<Shorts>(
+              scale_shorts(reinterpret_cast<VI>(times_one), reinterpret_cast<VI>(ratio)));
+        };
+        Shorts both = (scaled(even) & splat_short(0xff)) | (scaled(odd) << 8);
+        if (Flip) both ^= splat_short(0x8080);
+        store_bytes(bytes, reinterpret_cast<VI>(both));
+      };
+      for (int64_t i = 0; i < size; i += 32, row += 512) {
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < 4; ++j, at += 64) {
+          const auto pairs = reinterpret_cast<Shorts>(load_bytes(at));
+          put(pairs << 6, pairs >> 2, row + 64 * j);
+          put(pairs << 2, pairs >> 6, row + 256 + 64 * j);
+        }
+      }
+      at += trailer_bytes(w);
+    }
+  }
+}
+
+void arrange_wide(const ActivationTile& t) {
+  const WeightView wide = widened(*t.weights);
+  ActivationTile of = t;
+  of.weights = &wide;
+  arrange_ints(of);
+}
+
+template <TileProduct tile_of>
+void wide_panels_with(const PanelProduct& product) {
+  const WeightView& w = *product.weights;
+  const WeightView wide = widened(w);
+  if (is_multiplied_in_place(w)) return int_panels_with<tile_of, tile_of>(product, wide);
+  auto* bytes = static_cast<uint8_t*>(product.scratch);
+  auto* scales = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
+  int_tiles<tile_of, tile_of>(product, wide, [&](int64_t p, int64_t begin, int64_t end) {
+    for (int64_t b = 0; b < 2; ++b) {
+      const uint8_t* block = w.blocks + (2 * p + b) * w.block_bytes;
+      for (int64_t s = begin; s < end; ++s) {
+        const int64_t k = s * kWideSpan;
+        unpack_wide<true>(w, block + bytes_before(w, k), k, least(k + kWideSpan, w.k_padded),
+                          bytes + (b * w.k_padded + k) * kBlockColumns,
+                          scales + s * kPanelColumns + b * kBlockColumns);
+      }
+    }
+    return IntPanel{{bytes, bytes + kBlockColumns * w.k_padded}, scales, nullptr};
+  });
 }
 
 // ---- Float products.
@@ -780,8 +960,15 @@ int64_t multiply_peak(int64_t rounds) {
   return rounds * kChains * kLanes * 4;
 }
 
-[[maybe_unused]] constexpr MatmulKernels kKernels = {kRows,        arrange, int_panels,
-                                                     float_panels, finish,  multiply_peak};
+[[maybe_unused]] constexpr MatmulKernels kWide = {kRows,   arrange_wide, wide_panels_with<int_tile_of<false>>,
+                                                  nullptr, finish,       nullptr};
+[[maybe_unused]] constexpr MatmulKernels kKernels = {.tile_rows = kRows,
+                                                     .arrange = arrange,
+                                                     .int_panels = int_panels,
+                                                     .float_panels = float_panels,
+                                                     .finish = finish,
+                                                     .multiply_peak = multiply_peak,
+                                                     .wide = &kWide};
 
 }  // namespace
 }  // namespace mllm

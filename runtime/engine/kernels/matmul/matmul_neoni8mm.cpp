@@ -147,8 +147,19 @@ int64_t matrix_peak(int64_t rounds) {
   return rounds * kChains * 32;
 }
 
-constexpr MatmulKernels kMatrixKernels = {
-    kRows, arrange, int_panels_with<matrix_tile_of, matrix_tile_of>, float_panels, finish, matrix_peak};
+void matrix_panels(const PanelProduct& product) {
+  int_panels_with<matrix_tile_of, matrix_tile_of>(product, *product.weights);
+}
+
+constexpr MatmulKernels kWideMatrix = {kRows,   arrange_wide, wide_panels_with<matrix_tile_of>,
+                                       nullptr, finish,       nullptr};
+constexpr MatmulKernels kMatrixKernels = {.tile_rows = kRows,
+                                          .arrange = arrange,
+                                          .int_panels = matrix_panels,
+                                          .float_panels = float_panels,
+                                          .finish = finish,
+                                          .multiply_peak = matrix_peak,
+                                          .wide = &kWideMatrix};
 
 }  // namespace
 
