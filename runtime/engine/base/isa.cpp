@@ -37,13 +37,14 @@ Isa choose() {
 }
 
 #if defined(__x86_64__)
-// A bit of CPUID leaf 7, whose names not every compiler's built-in check knows.
-enum class Leaf7 { Subleaf0Ecx, Subleaf0Edx, Subleaf1Eax };
+// Bits of CPUID whose names not every compiler's built-in check knows.
+enum class CpuidWord { Leaf1Ecx, Leaf7Ecx, Leaf7Edx, Leaf7Subleaf1Eax };
 
-bool has_leaf7(Leaf7 which, unsigned bit) {
+bool has_cpuid_bit(CpuidWord word, unsigned bit) {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  if (!__get_cpuid_count(7, which == Leaf7::Subleaf1Eax ? 1 : 0, &a, &b, &c, &d)) return false;
-  const unsigned value = which == Leaf7::Subleaf0Ecx ? c : which == Leaf7::Subleaf0Edx ? d : a;
+  const unsigned leaf = word == CpuidWord::Leaf1Ecx ? 1 : 7;
+  if (!__get_cpuid_count(leaf, word == CpuidWord::Leaf7Subleaf1Eax ? 1 : 0, &a, &b, &c, &d)) return false;
+  const unsigned value = word == CpuidWord::Leaf7Edx ? d : word == CpuidWord::Leaf7Subleaf1Eax ? a : c;
   return (value >> bit & 1u) != 0;
 }
 
@@ -110,24 +111,25 @@ bool isa_supported(Isa isa) {
 #if defined(__x86_64__)
   // The compiler's check covers cpuid and, through xgetbv, what the operating system saves.
   __builtin_cpu_init();
-  const bool avx2 =
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    has_cpuid_bit(CpuidWord::Leaf1Ecx, 29);
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  const bool vnni = avx512 && has_leaf7(Leaf7::Subleaf0Ecx, 11);
+  const bool vnni = avx512 && has_cpuid_bit(CpuidWord::Leaf7Ecx, 11);
   switch (isa) {
     case Isa::Avx2:
       return avx2;
     case Isa::AvxVnni:
-      return avx2 && has_leaf7(Leaf7::Subleaf1Eax, 4);
+      return avx2 && has_cpuid_bit(CpuidWord::Leaf7Subleaf1Eax, 4);
     case Isa::Avx512:
       return avx512;
     case Isa::Avx512Vnni:
       return vnni;
     case Isa::Amx:
       // Tiles, their products of bytes and of bfloat16, and conversion to that in vectors.
-      return vnni && has_leaf7(Leaf7::Subleaf0Edx, 24) && has_leaf7(Leaf7::Subleaf0Edx, 25) &&
-             has_leaf7(Leaf7::Subleaf0Edx, 22) && has_leaf7(Leaf7::Subleaf1Eax, 5) && request_tiles();
+      return vnni && has_cpuid_bit(CpuidWord::Leaf7Edx, 24) && has_cpuid_bit(CpuidWord::Leaf7Edx, 25) &&
+             has_cpuid_bit(CpuidWord::Leaf7Edx, 22) && has_cpuid_bit(CpuidWord::Leaf7Subleaf1Eax, 5) &&
+             request_tiles();
     default:
       return false;
   }

@@ -979,8 +979,9 @@ class SchemaConverter {
     if (depth > 8) return false;
     // Each alternative of `a` for itself; those of `b` would only make it narrower.
     for (size_t i = 0; i < a.size(); ++i) {
-      for (const auto& [name, bit] : kGroups) {
-        const Json* group = member(a[i], name);
+      for (const auto& binding : kGroups) {
+        const uint32_t bit = binding.second;  // a variable, which Clang 14 lets the closure below capture
+        const Json* group = member(a[i], binding.first);
         if (!group || (a[i].done & bit)) continue;
         return std::all_of(group->array().begin(), group->array().end(), [&](const Json& one) {
           Parts branch = a;
