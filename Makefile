@@ -90,7 +90,9 @@ test-tsan: setup build/test-bundles/.ready
 # cross compilers: 64-bit ARM with plain NEON, with its dot products and with its matrix products (the later two run only
 # tests of what differs), ARMv7 and 64-bit RISC-V. Executables are static. The text must be that of this machine.
 CROSS_TOOLS := g++-aarch64-linux-gnu g++-arm-linux-gnueabihf g++-riscv64-linux-gnu qemu-user
-CROSS_CTEST = MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --output-on-failure --test-dir build/cross-$*/runtime/engine
+# What differs between the levels of ARM: products with quantized weights.
+KERNEL_BUNDLES := $(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/cpu-a16w4)
+CROSS_CTEST = $(BIN)/ctest --output-on-failure --test-dir build/cross-$*/runtime/engine
 KERNEL_TESTS := -R '^(isa|matmul|vector|fused|attention|session|generator)_test$$'
 
 cross-tools-%:
@@ -103,10 +105,10 @@ build-cross-%: setup cross-tools-%
 	$(BIN)/cmake --build build/cross-$* -j $(JOBS)
 
 test-cross-%: build-cross-% build/test-bundles/.ready
-	QEMU_CPU=$(if $(filter aarch64,$*),cortex-a57 MINDIR_LLM_TEST_ISA=neon,$(if $(filter riscv64,$*),rv64,max)) $(CROSS_CTEST)
-	$(if $(filter aarch64,$*),QEMU_CPU=neoverse-n1 MINDIR_LLM_TEST_ISA=neondot $(CROSS_CTEST) $(KERNEL_TESTS))
-	$(if $(filter aarch64,$*),QEMU_CPU=max MINDIR_LLM_TEST_ISA=neoni8mm $(CROSS_CTEST) $(KERNEL_TESTS))
-	$(BIN)/python -m mindir_llm.tools.package.cross compare $* build/cross-$*/runtime/engine/mindir-llm build/test-bundles/cpu-float32 build/test-bundles/cpu-a16w8
+	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) QEMU_CPU=$(if $(filter aarch64,$*),cortex-a57 MINDIR_LLM_TEST_ISA=neon,$(if $(filter riscv64,$*),rv64,max)) $(CROSS_CTEST)
+	$(if $(filter aarch64,$*),MINDIR_LLM_TEST_BUNDLES=$(KERNEL_BUNDLES) QEMU_CPU=neoverse-n1 MINDIR_LLM_TEST_ISA=neondot $(CROSS_CTEST) $(KERNEL_TESTS))
+	$(if $(filter aarch64,$*),MINDIR_LLM_TEST_BUNDLES=$(KERNEL_BUNDLES) QEMU_CPU=max MINDIR_LLM_TEST_ISA=neoni8mm $(CROSS_CTEST) $(KERNEL_TESTS))
+	$(BIN)/python -m mindir_llm.tools.package.cross compare $* build/cross-$*/runtime/engine/mindir-llm build/test-bundles/cpu-float32 build/test-bundles/cpu-a16w8 build/test-bundles/cpu-kv8
 
 test-cross: test-cross-aarch64 test-cross-armv7 test-cross-riscv64
 
