@@ -43,7 +43,7 @@ class Site:
 
     layer: its number; the number of layers for the output layer. linears: module name (such as
     'model.layers.3.mlp.down_proj') -> float weight [out, in]; a visitor must not change them in place.
-    statistics: of the matrix [tokens, in].
+    statistics: of the matrix [tokens, in]; second moment and drift are the visitor's, to be changed in place.
     """
 
     layer: int
@@ -309,6 +309,7 @@ class _Run:
                     outputs.append(attention(rotate(q, self._cos, self._sin), k, v))
                     context.write(index, outputs[-1])
                 inputs.add(*outputs)
+            del weights, held  # as large as the next ones, which are to be read
             self._keys.append(keys.finish())
             self._values.append(values.finish())
             weights = self._site(layer, {f"{attn}.o_proj": (hidden_size, width)}, inputs)
@@ -324,6 +325,7 @@ class _Run:
                     store.write(index, x)
                     outputs.append(rms_norm(x, norm, config.rms_norm_eps))
                 inputs.add(*outputs)
+            del weights, held
         weights = self._site(
             layer, {f"{mlp}.{part}": (intermediate, hidden_size) for part in ("gate_proj", "up_proj")}, inputs
         )
@@ -338,6 +340,7 @@ class _Run:
                     outputs.append(swiglu(gate, linear(x, held[f"{mlp}.up_proj"])))
                     product.write(index, outputs[-1])
                 inputs.add(*outputs)
+            del weights, held
             weights = self._site(layer, {f"{mlp}.down_proj": (hidden_size, intermediate)}, inputs)
             for index in self._pass(f"layer {layer}: MLP output"):
                 for store, product, held in zip(hidden, products, weights, strict=False):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,10 @@ from mindir_llm.export.quantize.activation import ActivationGrid, static_grid
 from mindir_llm.export.quantize.awq import search_scales
 from mindir_llm.export.quantize.clip import search_clip
 from mindir_llm.export.quantize.compensate import compensate
-from mindir_llm.export.quantize.config import LayerPolicy
+from mindir_llm.export.quantize.config import AlgorithmArgs, LayerPolicy
+from mindir_llm.export.quantize.factor import HessianFactor
 from mindir_llm.export.quantize.gptq import gptq
-from mindir_llm.export.quantize.measure import relative_output_error, scaled_hessian
+from mindir_llm.export.quantize.measure import relative_output_error, scale_hessian
 from mindir_llm.export.quantize.osl import search_smoothing
 from mindir_llm.export.quantize.refine import refine
 from mindir_llm.export.quantize.rtn import round_to_nearest
@@ -37,7 +38,7 @@ from mindir_llm.models.config import LlamaConfig
 
 __all__ = ["QuantizingVisitor"]
 
-_VERSION = 2
+_VERSION = 3
 # Of float16: below it precision is lost.
 _LEAST_NORMAL = 2.0**-14
 # Rows that are quantized at once. They do not know of each other, and temporaries are several times as large.
@@ -48,23 +49,31 @@ _NOT_CLIPPED = ("q_proj", "k_proj")
 Arrays = dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
 class _Inputs:
-    """What is known of a layer's inputs after they have been divided by factors."""
+    """What is known of some layers' inputs after they have been divided by factors. hessian, drift: of large
+    layers they are the largest of all matrices, hence are divided in place and shared."""
 
-    factors: NDArray[np.float64]
-    hessian: Floats | None
-    drift: Floats | None
-    sample: Floats | None
-
-    @classmethod
-    def of(cls, statistics: InputStatistics, factors: NDArray[np.float64]) -> _Inputs:
-        hessian, drift, sample = statistics.second_moment, statistics.drift, statistics.sample
+    def __init__(self, statistics: InputStatistics, factors: NDArray[np.float64]) -> None:
+        self.factors = factors
+        self.hessian: Floats | None = statistics.second_moment
+        self.drift: Floats | None = statistics.drift
+        self.sample: Floats | None = statistics.sample
+        self._factor: tuple[tuple[float, bool], HessianFactor] | None = None
         if np.any(factors != 1):
-            hessian = None if hessian is None else scaled_hessian(hessian, factors)
-            drift = None if drift is None else scaled_hessian(drift, factors)
-            sample = None if sample is None else sample / factors.astype(sample.dtype)
-        return cls(factors, hessian, drift, sample)
+            for matrix in (self.hessian, self.drift):
+                if matrix is not None:
+                    scale_hessian(matrix, factors)
+            if self.sample is not None:
+                self.sample = self.sample / factors.astype(self.sample.dtype)
+
+    def factor(self, args: AlgorithmArgs) -> HessianFactor:
+        """Of the Hessian; that of the layer before, where it was made with the same settings."""
+        assert self.hessian is not None
+        settings = (args.damp_percent, args.desc_act)
+        if self._factor is None or self._factor[0] != settings:
+            self._factor = None  # its memory is needed first
+            self._factor = (settings, HessianFactor(self.hessian, *settings))
+        return self._factor[1]
 
     def error(self, weight: Floats, approximation: Floats) -> float:
         """Relative error of a layer's output on these inputs, or on their sample where that is less work."""
@@ -112,7 +121,7 @@ class QuantizingVisitor:
         divides = bool(np.any(factors != 1))
         if divides:
             self._fold(fold, factors)
-        inputs = _Inputs.of(site.statistics, factors)
+        inputs = _Inputs(site.statistics, factors)
         effective = {}
         for name, weight in site.linears.items():
             if divides:
@@ -255,17 +264,14 @@ class QuantizingVisitor:
         if not policy.needs_drift or inputs.hessian is None or inputs.drift is None:
             return weight
         args = policy.args
-        parts = [
-            compensate(
-                weight[start : start + _ROWS],
-                inputs.hessian,
-                inputs.drift,
-                share=args.compensation,
-                damping=args.damp_percent,
-            )
-            for start in range(0, len(weight), _ROWS)
-        ]
-        return np.concatenate(parts)
+        return compensate(
+            weight,
+            inputs.hessian,
+            inputs.drift,
+            share=args.compensation,
+            damping=args.damp_percent,
+            factor=inputs.factor(args),
+        )
 
     def _quantize_rows(
         self, name: str, weight: Floats, policy: LayerPolicy, inputs: _Inputs
@@ -287,6 +293,7 @@ class QuantizingVisitor:
                 desc_act=policy.args.desc_act,
                 damping=policy.args.damp_percent,
                 clip=clip,
+                factor=inputs.factor(policy.args),
             )
         else:
             quantized = round_to_nearest(weight, scheme, clip)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindir_llm.export.quantize.clip import search_clip
-from mindir_llm.export.quantize.measure import output_errors, scaled_hessian
+from mindir_llm.export.quantize.measure import output_errors, scale_hessian
 from mindir_llm.export.quantize.rtn import round_to_nearest
 from mindir_llm.export.quantize.scaling import (
     ScaleSearch,
@@ -99,7 +99,8 @@ def _clipped_and_quantized(
     clip: Sequence[bool],
     baseline: float,
 ) -> AwqResult:
-    hessian = scaled_hessian(hessian, scales.factors)
+    hessian = hessian.copy()
+    scale_hessian(hessian, scales.factors)
     clips: list[Floats] = []
     results = []
     error = 0.0

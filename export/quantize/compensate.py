@@ -11,21 +11,33 @@ from __future__ import annotations
 
 import numpy as np
 
+from mindir_llm.export.quantize.factor import HessianFactor
 from mindir_llm.export.quantize.scheme import Floats, check_matrix
 
 __all__ = ["compensate"]
 
 
+# Rows that are solved for at once. They do not know of each other, and temporaries are of float64.
+_ROWS = 2048
+
+
 def compensate(
-    weight: Floats, hessian: Floats, drift: Floats, *, share: float = 1.0, damping: float = 0.01
+    weight: Floats,
+    hessian: Floats,
+    drift: Floats,
+    *,
+    share: float = 1.0,
+    damping: float = 0.01,
+    factor: HessianFactor | None = None,
 ) -> Floats:
     """V for weight [out, in], in its type.
 
     hessian: [in, in], the sum of x̂ x̂ᵀ. drift: [in, in], the sum of x̂ (x - x̂)ᵀ over the same inputs. damping:
     λ in parts of the Hessian's mean diagonal; it keeps V close to the weight where inputs say little. share:
     how much of the way to go from the weight (0) to V (1). On these inputs, no share between makes the
-    outputs worse than the weight does. ValueError: shapes or types do not fit, a value is not finite, or an
-    argument is out of range.
+    outputs worse than the weight does. factor: of this Hessian with this damping, in any order, where another
+    layer of the same inputs has needed it before. ValueError: shapes or types do not fit, a value is not
+    finite, or an argument is out of range.
     """
     check_matrix(weight, "weight")
     features = weight.shape[1]
@@ -35,15 +47,11 @@ def compensate(
         raise ValueError(f"damping {damping} must not be negative, and share {share} from 0 to 1")
     if share == 0 or not np.any(drift):
         return weight
-    damped = hessian.astype(np.float64)
-    diagonal = np.einsum("ii->i", damped)
-    step = float(diagonal.mean())
-    diagonal += damping * step
-    # An input that was always zero changes nothing, and with zero damping nothing else keeps it from that.
-    diagonal[diagonal == 0] = step or 1.0
-    pull = drift.astype(weight.dtype, copy=False) @ weight.T
-    try:
-        change = np.linalg.solve(damped, pull.astype(np.float64))
-    except np.linalg.LinAlgError:
-        raise ValueError("hessian is singular; a damping above 0 helps") from None
-    return weight + (share * change.T).astype(weight.dtype)
+    if factor is None:
+        factor = HessianFactor(hessian, damping)
+    result = weight.copy()
+    for start in range(0, len(weight), _ROWS):
+        rows = slice(start, start + _ROWS)
+        change = factor.solve(drift @ weight[rows].T.astype(drift.dtype))
+        result[rows] += (share * change.T).astype(weight.dtype)
+    return result

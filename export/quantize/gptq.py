@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mindir_llm.export.quantize.factor import HessianFactor
 from mindir_llm.export.quantize.measure import output_errors
 from mindir_llm.export.quantize.rtn import round_to_nearest
 from mindir_llm.export.quantize.scheme import (
@@ -27,9 +28,6 @@ __all__ = ["gptq"]
 
 # Columns that are corrected one by one; larger ranges are halved and corrected by products of matrices.
 _LEAF = 32
-_DAMPING_STEPS = 4
-# Columns of the Cholesky factor that are found at once.
-_BLOCK = 256
 
 
 def gptq(
@@ -42,6 +40,7 @@ def gptq(
     damping: float = 0.01,
     clip: Floats | float | None = None,
     never_worse: bool = True,
+    factor: HessianFactor | None = None,
 ) -> QuantizedWeight:
     """Quantize weight [out, in] such that its layer's output changes little.
 
@@ -54,7 +53,8 @@ def gptq(
     always static. damping: this part of the diagonal's mean is added to the diagonal, and ten times as much,
     up to three times over, where the Hessian is not positive definite even so. clip: factors in (0, 1] that
     ranges are multiplied with, [out, groups] or one for all. never_worse: rows that round-to-nearest happens
-    to serve better, by the undamped Hessian, are taken from it.
+    to serve better, by the undamped Hessian, are taken from it. factor: of this Hessian with this damping and
+    desc_act, where another layer of the same inputs has needed it before.
 
     Inputs that were always zero in calibration (dead columns) neither get nor give corrections: they are
     rounded to nearest rather than set to zero, as they may be alive elsewhere.
@@ -65,16 +65,11 @@ def gptq(
     check_matrix(weight, "weight")
     features = weight.shape[1]
     check_matrix(hessian, "hessian", (features, features))
-    if damping < 0:
-        raise ValueError(f"damping: {damping}, must not be negative")
-    diagonal = np.diagonal(hessian)
-    if np.any(diagonal < 0):
-        raise ValueError(f"hessian has a negative diagonal entry, at {int(np.argmin(diagonal))}")
+    if factor is None:
+        factor = HessianFactor(hessian, damping, desc_act)
     size = scheme.columns(features)
     static = static_groups or desc_act or size >= features
-    order = np.argsort(-diagonal, kind="stable") if desc_act else np.arange(features)
-    rounding = _Rounding(weight, order, scheme, size, clip)
-    rounding.feedback = _feedback(hessian, order, damping).astype(weight.dtype, copy=False)
+    rounding = _Rounding(weight, factor, scheme, size, clip)
     if static:
         rounding.set_grid(*fit_grid(weight, scheme, clip))
         rounding.solve(0, features)
@@ -89,69 +84,27 @@ def gptq(
     return result.with_rows_of(nearest, other < errors)
 
 
-def _feedback(hessian: Floats, order: NDArray[np.intp], damping: float) -> NDArray[np.float64]:
-    """F of H = (I + F) D (I + F)ᵀ, with ones instead of zeros on its diagonal and noise-free zeros below."""
-    # A lower Cholesky factor of H in reverse order is, reversed, an upper one of H.
-    backwards = order[::-1]
-    damped = hessian[np.ix_(backwards, backwards)].astype(np.float64, copy=False)
-    diagonal = np.einsum("ii->i", damped)
-    # All inputs were zero: nothing to correct by, as with any other multiple of the identity.
-    step = float(diagonal.mean()) or 1.0
-    original = diagonal.copy()
-    for attempt in range(_DAMPING_STEPS):
-        diagonal[:] = original + step * damping * 10**attempt
-        # A dead column needs something on its diagonal even without damping.
-        diagonal[diagonal == 0] = step
-        try:
-            factor = _cholesky(damped)[::-1, ::-1]
-        except np.linalg.LinAlgError:
-            continue
-        factor /= np.diagonal(factor).copy()
-        return factor
-    raise ValueError(
-        f"hessian is not positive definite, even with {damping * 10 ** (_DAMPING_STEPS - 1):g} of its"
-        " diagonal's mean added"
-    )
-
-
-def _cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The lower Cholesky factor of a symmetric matrix, of which only the lower triangle is read.
-
-    By blocks of columns, for the sake of speed: nearly all is products of matrices, while LAPACK's own takes
-    several times as long on one thread. LinAlgError: the matrix is not positive definite.
-    """
-    factor = np.zeros_like(matrix)
-    for start in range(0, len(matrix), _BLOCK):
-        end = min(start + _BLOCK, len(matrix))
-        panel = matrix[start:, start:end] - factor[start:, :start] @ factor[start:end, :start].T
-        corner = np.linalg.cholesky(panel[: end - start])
-        factor[start:end, start:end] = corner
-        factor[end:, start:end] = panel[end - start :] @ np.linalg.inv(corner).T
-    return factor
-
-
 class _Rounding:
     """Columns on their way: everything is transposed, [in, out], so that a column is contiguous, and permuted
     into the order of rounding."""
 
-    feedback: Floats
-
     def __init__(
         self,
         weight: Floats,
-        order: NDArray[np.intp],
+        factor: HessianFactor,
         scheme: WeightScheme,
         size: int,
         clip: Floats | float | None,
     ) -> None:
-        features, channels = len(order), len(weight)
+        channels, features = weight.shape
         groups = scheme.groups(features)
         self._scheme = scheme
         self._size = size
         self._clip = None if clip is None else np.broadcast_to(np.asarray(clip), (channels, groups))
-        self._order = order
-        self._group = order // size
-        self._targets = np.ascontiguousarray(weight.T[order])
+        self._order = factor.order
+        self._group = factor.order // size
+        self._feedback = factor.feedback(weight.dtype)
+        self._targets = np.ascontiguousarray(weight.T[factor.order])
         # What the originals exceed their quantized values by; the originals where it is not known yet.
         self._errors = self._targets.copy()
         self._integers = np.empty((features, channels), np.int8)
@@ -192,7 +145,7 @@ class _Rounding:
         originals = self._errors[start:end]
         corrections = self._targets[start:end] - originals
         if start:
-            corrections = np.linalg.solve(self.feedback[start:end, start:end].T, corrections)
+            corrections = np.linalg.solve(self._feedback[start:end, start:end].T, corrections)
         return originals + corrections
 
     def solve(self, start: int, end: int) -> None:
@@ -206,12 +159,12 @@ class _Rounding:
         for column in range(start, end):
             target = self._targets[column]
             if column > start:
-                target += self.feedback[start:column, column] @ self._errors[start:column]
+                target += self._feedback[start:column, column] @ self._errors[start:column]
             self._round(column, target)
 
     def _correct(self, start: int, middle: int, end: int) -> None:
         """Correct the targets of middle … end for the errors of start … middle."""
-        self._targets[middle:end] += self.feedback[start:middle, middle:end].T @ self._errors[start:middle]
+        self._targets[middle:end] += self._feedback[start:middle, middle:end].T @ self._errors[start:middle]
 
     def _round(self, column: int, target: Floats) -> None:
         """As round_to_grid does; `target` is used up."""

@@ -20,7 +20,7 @@ __all__ = [
     "hessian_error",
     "output_errors",
     "relative_output_error",
-    "scaled_hessian",
+    "scale_hessian",
 ]
 
 _BLOCK = 1024
@@ -37,10 +37,11 @@ def add_to_hessian(hessian: Floats, inputs: Floats) -> None:
     hessian += inputs.T @ inputs
 
 
-def scaled_hessian(hessian: Floats, factors: Floats) -> Floats:
-    """The Hessian [in, in] of inputs that have been divided by factors [in]."""
+def scale_hessian(hessian: Floats, factors: Floats) -> None:
+    """Make of the Hessian [in, in] in place that of inputs that have been divided by factors [in]."""
     inverse = (1 / factors).astype(hessian.dtype)
-    return hessian * inverse[:, None] * inverse[None, :]
+    hessian *= inverse[:, None]
+    hessian *= inverse
 
 
 def output_errors(

@@ -19,6 +19,7 @@ from mindir_llm.export.pipeline.policies import decide
 from mindir_llm.export.pipeline.quantizing import quantize_network
 from mindir_llm.export.pipeline.results import QuantizedNetwork
 from mindir_llm.export.quantize.config import QuantConfig, from_fields, preset
+from mindir_llm.export.quantize.factor import HessianFactor
 from mindir_llm.models.config import LlamaConfig
 from mindir_llm.tools.backends import BundleFolder
 from mindir_llm.tools.reference import ReferenceLlama
@@ -224,6 +225,28 @@ def test_gptq_beats_rounding_in_every_layer(tmp_path: Path, text: Path) -> None:
     for error in errors:
         assert 0 < error.output < error.nearest, error
         assert 0 < error.weight < 0.3
+
+
+def test_layers_of_the_same_inputs_share_a_factor(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    class Counted(HessianFactor):
+        def __init__(self, hessian: NDArray[Any], damping: float = 0.01, desc_act: bool = False) -> None:
+            made.append((len(hessian), desc_act))
+            super().__init__(hessian, damping, desc_act)
+
+    monkeypatch.setattr("mindir_llm.export.pipeline.visitor.HessianFactor", Counted)
+    fields = {
+        "preset": "a16w4",
+        "precision_recovery": "gptq",
+        "layer_policies": {r".*\.1\..*\.up_proj": {"algo_args": {"desc_act": True}}},
+    }
+    _, config = run_network(tmp_path, from_fields(fields), text)
+    hidden, wide = config["hidden_size"], config["intermediate_size"]
+    layer = [(hidden, False)] * 3 + [(wide, False)]
+    assert made == [*layer, *layer[:3], (hidden, True), layer[3], (hidden, False)]
 
 
 class StoppedError(Exception):

@@ -89,7 +89,7 @@ def test_without_drift_the_weight_stays() -> None:
         ({"damping": -1}, "damping -1 must not be negative"),
         ({"drift": np.eye(2)}, r"drift has shape \(2, 2\), must be \(3, 3\)"),
         ({"hessian": np.full((3, 3), np.nan)}, "hessian holds a value that is not finite"),
-        ({"hessian": np.ones((3, 3)), "damping": 0}, "hessian is singular"),
+        ({"hessian": np.ones((3, 3)), "damping": 0}, "hessian is not positive definite"),
     ],
 )
 def test_wrong_arguments_are_named(changes: dict[str, object], message: str) -> None:
