@@ -57,6 +57,8 @@ def _entry(form: WeightQuantization, method: str) -> dict[str, Any]:
     }
     if form.bits == 4 or form.group_size:
         entry["group_size"] = form.group_size
+    if form.reordered:
+        entry["reordered_inputs"] = True
     if form.activations != "float":
         entry["activation_bits"] = 8
     if form.activations == "per_tensor":

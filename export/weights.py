@@ -32,7 +32,7 @@ _ALIGNMENT = 64
 _MAX_FILE_BYTES = 1_000_000_000
 _WEIGHT, _BIAS, _SCALE = ".weight", ".bias", "_scale"
 # What else a quantized linear layer may have, in writing order.
-_PARTS = (_WEIGHT, ".weight_scale", ".weight_zero", ".input_scale", ".input_zero")
+_PARTS = (_WEIGHT, ".weight_scale", ".weight_zero", ".input_order", ".input_scale", ".input_zero")
 _INT4 = ("uint8", "qint4x2")
 
 Progress = Callable[[int, int], None]
@@ -60,6 +60,9 @@ class LayerSource(Protocol):
 
     def linear(self, name: str) -> tuple[QuantizedWeight, ActivationGrid | None]:
         """Integers [out, in], and the static grid of the layer's inputs if it has one."""
+
+    def input_order(self, name: str) -> NDArray[np.int32]:
+        """Of a layer that is reordered: which input each column of its integers is of, [in]."""
 
     def bias(self, name: str) -> NDArray[np.float32]:
         """Of a layer whose bias is among `parameters`."""
@@ -232,6 +235,9 @@ class WeightPlan:
         except ValueError as error:
             raise ExportError(f"{module}: cannot be stored: {error}") from None
         found = {f"{module}{_WEIGHT}": packed, **{f"{module}.{name}": v for name, v in others.items()}}
+        if self._quantization[module].reordered:
+            assert self._layers is not None
+            found[f"{module}.input_order"] = self._layers.input_order(module)
         for name, values in found.items():
             if values.shape != self._specs[name].shape:
                 raise AssertionError(f"{name}: have {values.shape}, graph has {self._specs[name]}")

@@ -178,7 +178,7 @@ class _ByInputLinear(nn.Cell):
     """int4 weights, and int8 weights in groups. `weight` is not transposed, qint4x2 [in, out/2] or int8 [in,
     out]: with groups that is the only order of the scales on which all backends agree. `weight_scale` and
     `weight_zero`, which is added as in _Int8Linear, float16 [groups, out], or [out] where one group holds all
-    inputs."""
+    inputs. Row i of them is of input `input_order` [i], int32 [in], where there is one."""
 
     def __init__(
         self, in_features: int, out_features: int, has_bias: bool, quantization: WeightQuantization
@@ -199,9 +199,15 @@ class _ByInputLinear(nn.Cell):
             self.weight_zero = empty_parameter(scales, mstype.float16)
         if has_bias:
             self.bias = empty_parameter((out_features,), mstype.float16)
+        self.reordered = quantization.reordered
+        if self.reordered:
+            self.input_order = empty_parameter((in_features,), mstype.int32)
+        self.gather = ops.Gather()
         self.matmul = gen.WeightQuantBatchMatmul(False, False, group_size)
 
     def construct(self, x):  # type: ignore[no-untyped-def]
+        if self.reordered:
+            x = self.gather(x, self.input_order, 1)
         bias = None
         if self.has_bias:
             bias = self.bias

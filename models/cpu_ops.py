@@ -205,7 +205,8 @@ class _ByInputLinear(nn.Cell):
     masks of bits are not among the few primitives that every CPU runtime of MindIR has.
 
     `weight` int8 [in, out], or uint8 [in, out/2]: channel 2j plus 8 in the low nibble, channel 2j+1 plus 8 in
-    the high one. `weight_scale` [groups, out] in the stored dtype, `weight_zero` int8 [groups, out].
+    the high one. `weight_scale` [groups, out] in the stored dtype, `weight_zero` int8 [groups, out]. Row i of
+    all of them is of input `input_order` [i], int32 [in], where there is one.
     """
 
     def __init__(  # type: ignore[no-untyped-def]
@@ -226,6 +227,10 @@ class _ByInputLinear(nn.Cell):
             self.weight_zero = empty_parameter((self.groups, out_features), mstype.int8)
         if has_bias:
             self.bias = empty_parameter((out_features,), dtype)
+        self.reordered = quantization.reordered
+        if self.reordered:
+            self.input_order = empty_parameter((in_features,), mstype.int32)
+        self.gather = ops.Gather()
         self.concat = ops.Concat(axis=-1)
         self.matmul = ops.MatMul()
 
@@ -251,6 +256,8 @@ class _ByInputLinear(nn.Cell):
         return rows
 
     def construct(self, x):  # type: ignore[no-untyped-def]
+        if self.reordered:
+            x = self.gather(x, self.input_order, 1)
         integers = ops.cast(self.weight, mstype.float32)
         if self.is_int4:
             integers = self.unpack(integers)

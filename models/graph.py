@@ -58,8 +58,9 @@ class OperatorSet(Protocol):
 
         `weight` is [out, in]; int8 in groups is [in, out]; int4 is [in, out/2] (out is even), the channels 2j
         and 2j+1 in one byte. A quantized one has its factors in `weight_scale`, its zero points, if it has
-        any, in `weight_zero`; a calibrated grid of inputs is in `input_scale` and `input_zero`, and `bias`,
-        int32 then, is always there. export.quantize.packing makes these values.
+        any, in `weight_zero`. Where it takes its inputs in an order of its own, `input_order`, int32 [in],
+        says which input each row of these is of. A calibrated grid of inputs is in `input_scale` and
+        `input_zero`, and `bias`, int32 then, is always there. export.quantize.packing makes these values.
         """
 
     def tied_linear(self) -> nn.Cell:

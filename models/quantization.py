@@ -17,18 +17,22 @@ class WeightQuantization:
     group of a channel is shorter where its size does not divide the inputs. symmetric: without zero points,
     all are 0. activations: 'float', or inputs are rounded to int8 too (with symmetric weights of 8 bits and
     one scale per channel only): 'per_token', each token by its own scale, a 127th of its largest magnitude,
-    or 'per_tensor', all of them on one calibrated grid.
+    or 'per_tensor', all of them on one calibrated grid. reordered: inputs are multiplied in an order of the
+    layer's own, in which those that share a scale follow each other; only where there are groups.
     """
 
     bits: int
     group_size: int = 0
     symmetric: bool = True
     activations: str = "float"
+    reordered: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in (4, 8) or self.group_size < 0 or self.activations not in _ACTIVATIONS:
             raise ValueError(f"no such quantization: {self}")
         if self.activations != "float" and (self.bits != 8 or self.group_size or not self.symmetric):
+            raise ValueError(f"no such quantization: {self}")
+        if self.reordered and not self.group_size:
             raise ValueError(f"no such quantization: {self}")
 
     def is_by_input(self, in_features: int) -> bool:

@@ -60,7 +60,11 @@ class BundleWeights:
             integers = integers - self._spread(module, zero, by_input, integers.shape)
         if f"{module}.input_scale" in self:
             scale = scale * float(self._raw(f"{module}.input_scale")[0])
-        return integers * scale
+        weight = integers * scale
+        if f"{module}.input_order" in self:
+            ordered, weight = weight, np.empty_like(weight)
+            weight[:, self._raw(f"{module}.input_order")] = ordered
+        return weight
 
     def input_grid(self, module: str) -> tuple[float, float] | None:
         """Factor and zero of a static grid of a layer's inputs: integer = x * factor + zero, rounded."""

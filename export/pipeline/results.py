@@ -70,6 +70,10 @@ class QuantizedNetwork:
             grid = ActivationGrid(float(scale), int(offset))
         return weight, grid
 
+    def input_order(self, name: str) -> NDArray[np.int32]:
+        """Our own groups are of inputs that follow each other."""
+        raise KeyError(name)
+
     def bias(self, name: str) -> NDArray[np.float32]:
         """Biases are plain tensors of the checkpoint."""
         raise KeyError(name)

@@ -71,6 +71,16 @@ class QuantizedLinear:
         )
         return permutation, ordered
 
+    def with_outputs(self, order: NDArray[np.integer]) -> QuantizedLinear:
+        """The layer that puts out order[i] at i."""
+        return replace(
+            self,
+            integers=np.ascontiguousarray(self.integers[order]),
+            scale=np.ascontiguousarray(self.scale[order]),
+            zero=np.ascontiguousarray(self.zero[order]),
+            bias=None if self.bias is None else self.bias[order],
+        )
+
 
 def unpack(words: NDArray[np.int32], bits: int, axis: int) -> NDArray[Any]:
     """Integers that lie in 32-bit words, the first in the lowest bits: int32 [.., n, ..] -> uint8

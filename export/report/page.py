@@ -132,7 +132,8 @@ def _schemes(forms: Mapping[str, WeightQuantization], methods: Mapping[str, str]
 
 def _scheme(form: WeightQuantization) -> str:
     groups = f" in groups of {form.group_size}" if form.group_size else " per channel"
-    return scheme_of(form) + groups + ("" if form.symmetric else " with zero points")
+    order = ", inputs reordered" if form.reordered else ""
+    return scheme_of(form) + groups + ("" if form.symmetric else " with zero points") + order
 
 
 def _calibration(facts: Facts) -> str:

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <utility>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/half.h"
 #include "graph/combine.h"
 #include "graph/fuse_facts.h"
@@ -383,6 +385,27 @@ Rows Fuser::select_last(const Rows& x, const std::string& name) {
   Rows y = x;
   y.last = true;
   y.value = emit("fused.SelectLast", name, {x.value}, {{"batch", Literal{batch}}});
+  return y;
+}
+
+// Layers that read the same activations often have the same order, each in a parameter of its own; with one
+// operator for all of them they can be multiplied together.
+Rows Fuser::reorder(const Rows& x, ValueId order, const std::string& name) {
+  std::vector<uint8_t> bytes;
+  if (const Tensor& tensor = old_->value(order).tensor; tensor.data != nullptr) {
+    bytes.resize(tensor.bytes());
+    if (const auto file = MappedFile::file_of(tensor.data, tensor.bytes())) {
+      file->copy(tensor.data, bytes.size(), bytes.data());
+    } else {
+      std::memcpy(bytes.data(), tensor.data, bytes.size());
+    }
+    for (const Reordered& other : reordered_) {
+      if (other.x == x.value && other.order == bytes) return other.rows;
+    }
+  }
+  Rows y = x;
+  y.value = emit("fused.Reorder", name, {x.value, keep(order)}, {}, x.last);
+  if (!bytes.empty()) reordered_.push_back({x.value, std::move(bytes), y});
   return y;
 }
 

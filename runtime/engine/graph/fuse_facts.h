@@ -330,8 +330,14 @@ class Fuser {
   Rows swiglu(const Rows& gate, const Rows& up, const std::string& name);
   Rows add(const Rows& a, const Rows& b, const std::string& name);
   Rows select_last(const Rows& x, const std::string& name);
+  Rows reorder(const Rows& x, ValueId order, const std::string& name);  // old, int32 [features]
 
  private:
+  struct Reordered {
+    ValueId x = kNoValue;
+    std::vector<uint8_t> order;
+    Rows rows;
+  };
   Rows linear(const Rows& x, const Weight& weight, ValueId bias, std::map<std::string, Literal> attributes,
               const std::string& name);
   ValueId keep(ValueId old);  // the same input or parameter in the fused graph
@@ -344,6 +350,7 @@ class Fuser {
   Graph new_;
   std::vector<Fact> facts_;
   std::map<ValueId, ValueId> kept_;
+  std::vector<Reordered> reordered_;
   ValueId none_ = kNoValue;
   std::vector<ValueId> cache_inputs_;
   std::vector<bool> written_;

@@ -97,6 +97,21 @@ bool is_last_row(const Fuser& f, const IndexVector& x) {
   return true;
 }
 
+// Features in another order, by an int32 parameter with one element for each.
+bool reorder(Fuser& f, const Node& node) {
+  if (node.inputs.size() != 4 || f.integer(node.inputs[3]) != 0) return false;
+  const ValueId from = node.inputs[0];
+  const ValueId order = node.inputs[1];
+  const Rows* x = f.fact<Rows>(from);
+  if (!x || x->heads != 0 || !has_feature_axis(f, from, *x) ||
+      !f.is_axis(node.inputs[2], -1, f.dims(from).size()) || !f.is_parameter(order) ||
+      f.old().value(order).type != TensorType{DType::Int32, {x->features}}) {
+    return false;
+  }
+  f.state(node.outputs[0], f.reorder(*x, order, node.name));
+  return true;
+}
+
 bool gather(Fuser& f, const Node& node) {
   if (node.inputs.size() != 4 || f.integer(node.inputs[2]) != 0 || f.integer(node.inputs[3]) != 0)
     return false;
@@ -160,7 +175,8 @@ bool less(Fuser& f, const Node& node) {
 }
 
 constexpr NamedRule kRules[] = {
-    {"Add", add}, {"Sub", sub}, {"Gather", gather}, {"Equal", equal}, {"Greater", greater}, {"Less", less},
+    {"Add", add},     {"Sub", sub},         {"Gather", gather}, {"Gather", reorder},
+    {"Equal", equal}, {"Greater", greater}, {"Less", less},
 };
 
 }  // namespace

@@ -197,6 +197,21 @@ TEST(layers_of_different_kinds) {
   check_results(shape);
 }
 
+// Products of the same order share its operator, and are combined as without one; others are not.
+TEST(layers_that_take_inputs_in_another_order) {
+  const TestShape shape{
+      .hidden = 40, .inner = 70, .vocab = 10, .half = true, .int4 = true, .reordered = true};
+  Graph graph = TestGraph(shape).graph;
+  CHECK(fuse(graph));
+  std::map<std::string, int> counts;
+  for (const Node& node : graph.nodes) ++counts[node.op];
+  CHECK_EQ(counts["fused.Reorder"], 6);  // q and v, k, o, gate and up, down, head
+  CHECK_EQ(counts["fused.Linear"], 6);
+  CHECK_EQ(counts["fused.Add"] + counts["fused.SwiGLU"], 0);
+  CHECK_EQ(counts["fused.RmsNorm"], 3);
+  check_results(shape);
+}
+
 // Grids that are none, and zero points whose groups are not those of the scales.
 TEST(damaged_schemes_are_not_fused) {
   const auto with = [](const char* name, float number) {

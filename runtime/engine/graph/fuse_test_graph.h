@@ -30,6 +30,7 @@ struct TestShape {
   bool zero = false;        // zero points of weights
   int64_t zero_group = -1;  // where their groups are not those of the scales
   bool mixed = false;       // each linear layer another way
+  bool reordered = false;   // linear layers take their inputs backwards, k rotated by one
 };
 
 class TestGraph {
@@ -175,7 +176,16 @@ class TestGraph {
     if (name == "down") return {.int8 = true, .int8_group = 32};
     return {};
   }
+  Id backwards(Id x, const std::string& name) {
+    const int64_t k = graph.value(x).type.dims.back();
+    const Id order = add(Value::Kind::Parameter, name + ".order", {DType::Int32, {k}});
+    for (int64_t j = 0; j < k; ++j)
+      graph.value(order).tensor.as<int32_t>()[j] =
+          static_cast<int32_t>(name == "k" ? (j + 1) % k : k - 1 - j);
+    return op("Gather", {x, order, i(1), i(0)});
+  }
   Id linear(Id x, int64_t n, bool has_bias, const std::string& name) {
+    if (s.reordered) x = backwards(x, name);
     const int64_t k = graph.value(x).type.dims[1];
     const TestShape f = shape_of(name);
     Id w;

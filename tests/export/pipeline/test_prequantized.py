@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from tiny_checkpoint import random_tensors, tiny_config
 
 from mindir_llm.export import ExportError, ExportOptions, export_bundle
-from mindir_llm.tools.backends import BundleFolder
+from mindir_llm.tools.backends import BundleFolder, EngineBackend
 from mindir_llm.tools.reference import ReferenceLlama
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "quantized_checkpoints"))
@@ -98,9 +98,49 @@ def test_zero_points_are_kept(method: str, group: int, tmp_path: Path) -> None:
     np.testing.assert_allclose(original.feed(IDS), all_logits(CONFIG, meant, IDS)[-1], atol=1e-5)
 
 
-def test_scattered_groups_are_rounded_to_int8(tmp_path: Path) -> None:
-    meant = write_quantized(tmp_path / "checkpoint", "gptq", 32, symmetric=True, scattered=True)
-    with pytest.warns(UserWarning, match="desc_act"):
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_scattered_groups_are_kept(symmetric: bool, tmp_path: Path) -> None:
+    """Stock MindSpore, the engine over graphs of both targets, and the float64 reference over the bundle."""
+    checkpoint = tmp_path / "checkpoint"
+    meant = write_quantized(checkpoint, "gptq", 32, symmetric, scattered=True)
+    expected = all_logits(CONFIG, meant, IDS)
+    bundle = export_bundle(checkpoint, tmp_path / "bundle", ExportOptions(**OPTIONS))
+    np.testing.assert_allclose(logits_of(bundle), expected[-1], atol=2e-4)
+    opened = BundleFolder.open(bundle)
+    steps = (4, 4, 3, 1, 1, 1)
+    ids = np.array([IDS], np.int32)
+    engine = EngineBackend(opened).logits(ids, steps)[:, 0]
+    np.testing.assert_allclose(engine, expected[np.cumsum(steps) - 1], atol=2e-4)
+    reference = ReferenceLlama(checkpoint, opened.storage)
+    np.testing.assert_allclose(reference.feed_all(IDS), expected, atol=2e-5)
+    halves = {
+        target: BundleFolder.open(
+            export_bundle(
+                checkpoint,
+                tmp_path / target,
+                ExportOptions(**(OPTIONS | {"dtype": "float16"}), target=target),
+            )
+        )
+        for target in ("cpu", "ascend")
+    }
+    for exact in (True, False):
+        cpu, ascend = (EngineBackend(half, exact=exact).logits(ids, steps) for half in halves.values())
+        np.testing.assert_array_equal(cpu, ascend)
+        # Rounded caches, and activations in int8.
+        tolerance = (0.005 if exact else 0.1) * np.abs(expected).max()
+        np.testing.assert_allclose(cpu[:, 0], expected[np.cumsum(steps) - 1], atol=tolerance)
+
+    entry = json.loads((bundle / "manifest.json").read_text())["quantization"]
+    assert entry["weight_bits"] == 4 and entry["group_size"] == 32 and entry["reordered_inputs"]
+    # The layers before down_proj put out what it wants in its order.
+    assert {name for name, other in entry["layers"].items() if other and "reordered_inputs" not in other} == {
+        f"model.layers.{layer}.mlp.down_proj" for layer in range(CONFIG["num_hidden_layers"])
+    }
+
+
+def test_scattered_groups_of_other_sizes_are_rounded_to_int8(tmp_path: Path) -> None:
+    meant = write_quantized(tmp_path / "checkpoint", "gptq", 16, symmetric=True, scattered=True)
+    with pytest.warns(UserWarning, match="groups of other sizes than multiples of 32"):
         bundle = export_bundle(tmp_path / "checkpoint", tmp_path / "bundle", ExportOptions(**OPTIONS))
     expected = all_logits(CONFIG, meant, IDS)[-1]
     assert np.std(logits_of(bundle) - expected) < 0.05 * np.std(expected)

@@ -432,6 +432,24 @@ TEST(select_last) {
   }
 }
 
+TEST(reorder) {
+  const Tensor x = floats({kMostRows, 4}, 13);
+  const auto order_of = [](std::initializer_list<int32_t> values) {
+    Tensor t = allocate(DType::Int32, {static_cast<int64_t>(values.size())});
+    std::ranges::copy(values, t.as<int32_t>());
+    return t;
+  };
+  const int32_t order[] = {2, 0, 3, 1};
+  const Tensor y = run("fused.Reorder", {x, order_of({2, 0, 3, 1})});
+  const Segment& end = kSegments.back();
+  for (int64_t r = 0; r < end.row0 + end.n; ++r) {
+    for (int64_t i = 0; i < 4; ++i) CHECK_EQ(at(y, r * 4 + i), at(x, r * 4 + order[i]));
+  }
+  CHECK_THROWS(run("fused.Reorder", {x, order_of({0, 1, 2, 4})}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Reorder", {x, order_of({0, -1, 2, 3})}), MLLM_ERROR_FORMAT);
+  CHECK_THROWS(run("fused.Reorder", {x, order_of({0, 1, 2})}), MLLM_ERROR_FORMAT);
+}
+
 TEST(operands_are_checked) {
   const Tensor x = floats({4, 6}, 1);
   const Tensor none;

@@ -42,6 +42,9 @@ Operator swiglu_operator();
 // (a, b) -> a + b, of equal types.
 Operator add_operator();
 
+// (x [rows, F], order int32 [F]) -> like x: feature i is feature order[i] of x.
+Operator reorder_operator();
+
 // (x) -> the last row of each segment that wants logits, in segment order; attribute batch: the most there
 // are.
 Operator select_last_operator();
