@@ -232,6 +232,8 @@ def _run(args: argparse.Namespace) -> int:
         reference = open_subject(args.reference, precision=args.precision)
     length = min(args.tokens, model.longest or args.tokens)
     ids = list(cut(texts, _encoder(args.model, args.reference), length, args.pieces))
+    if not ids:
+        raise VerifyError(f"--text: {args.text} holds nothing to predict")
     total = sum(len(text) - 1 for text in ids) * (1 if reference is None else 2)
     with Bar(not args.json, "evaluate", "token", total) as bar:
         result = evaluate(model, ids, reference, bar.update)

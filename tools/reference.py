@@ -176,7 +176,8 @@ class ReferenceLlama:
         try:
             config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder / 'config.json'}: cannot read: {error}") from None
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CheckpointError(f"{folder / 'config.json'}: cannot read: {reason}") from None
         self.storage = storage or Storage()
         self._precision = np.dtype(precision)
         self.layers = int(config["num_hidden_layers"])

@@ -23,7 +23,8 @@ class InputStatistics:
 
     channel_min, channel_max: float32 [width]. mean_abs, mean_square: float64 [width], means of |x| and x².
     second_moment: float64 [width, width], X^T X (a sum, not a mean; GPTQ's Hessian is twice that), or None.
-    drift: float64 [width, width], X^T (Y - X), where Y are the float network's rows there, or None.
+    drift: [width, width] in the type of the rows (it is a small correction, and as large a matrix), X^T (Y -
+    X), where Y are the float network's rows there, or None.
     sample: float32 [n, width], some of the rows, or None.
     """
 
@@ -33,7 +34,7 @@ class InputStatistics:
     mean_abs: NDArray[np.float64]
     mean_square: NDArray[np.float64]
     second_moment: NDArray[np.float64] | None = None
-    drift: NDArray[np.float64] | None = None
+    drift: Float | None = None
     sample: Float | None = None
 
     @property
@@ -86,7 +87,7 @@ class Accumulator:
         self._sum_abs = np.zeros(width)
         self._sum_square = np.zeros(width)
         self._moment = np.zeros((width, width)) if second_moment else None
-        self._drift = np.zeros((width, width)) if drift else None
+        self._drift = np.zeros((width, width), np.float32) if drift else None
         self._wanted = sample
         self._sample: list[Float] = []
 
@@ -101,6 +102,7 @@ class Accumulator:
     def _add_block(self, rows: Float) -> None:
         if self._rows == 0 and rows.dtype != self._min.dtype:
             self._min, self._max = self._min.astype(rows.dtype), self._max.astype(rows.dtype)
+            self._drift = None if self._drift is None else self._drift.astype(rows.dtype)
         np.minimum(self._min, rows.min(axis=0), out=self._min)
         np.maximum(self._max, rows.max(axis=0), out=self._max)
         self._sum_abs += np.abs(rows).sum(axis=0, dtype=np.float64)

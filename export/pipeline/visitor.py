@@ -41,8 +41,8 @@ __all__ = ["QuantizingVisitor"]
 _VERSION = 3
 # Of float16: below it precision is lost.
 _LEAST_NORMAL = 2.0**-14
-# Rows that are quantized at once. They do not know of each other, and temporaries are several times as large.
-_ROWS = 16384
+# Rows that are quantized at once. They do not know of each other, and temporaries are ten times as large.
+_ROWS = 2048
 # The authors of AWQ do not clip these: their products, not they themselves, decide on attention.
 _NOT_CLIPPED = ("q_proj", "k_proj")
 

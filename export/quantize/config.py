@@ -125,6 +125,10 @@ def _listed(values: Iterable[Any]) -> str:
     return ", ".join(_word(value) for value in values)
 
 
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
@@ -463,7 +467,7 @@ def from_fields(values: Any) -> QuantConfig:
     'preset' may name one of PRESETS, which the other fields change. QuantConfigError names the field.
     """
     if not isinstance(values, Mapping):
-        raise QuantConfigError(f"expected a mapping of fields, found {type(values).__name__}")
+        raise QuantConfigError(f"expected a mapping of fields, found {_kind(values)}")
     values = dict(values)
     base = values.pop("preset", "none")
     if not isinstance(base, str) or base not in PRESETS:

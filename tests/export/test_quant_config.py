@@ -256,7 +256,7 @@ algo_args:
     ("content", "message"),
     [
         ("a: [", "not valid YAML"),
-        ("", "expected a mapping of fields, found NoneType"),
+        ("", "expected a mapping of fields, found nothing"),
         ("weight_quant_dtype: int9", "weight_quant_dtype: int9"),
         ("group_size: 32\ngroup_size: 64", r"group_size: given twice \(line 2\)"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
