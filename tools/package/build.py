@@ -56,6 +56,8 @@ def build(target: Target, work: Path, jobs: int) -> Built:
         "-DCMAKE_INSTALL_PREFIX=/usr", "-DMLLM_BUILD_TESTS=OFF",
         "-DCMAKE_SKIP_RPATH=ON", f"-DCMAKE_CXX_FLAGS={maps}", f"-DCMAKE_C_FLAGS={maps}",
     ]  # fmt: skip
+    if target.name == "x86_64":  # where programs of both links have been run and compared
+        configure.append("-DMLLM_LTO=ON")
     if not target.is_host():
         toolchains = root / "runtime" / "engine" / "cmake" / "toolchains"
         configure.append(f"-DCMAKE_TOOLCHAIN_FILE={toolchains / (target.name + '.cmake')}")
@@ -73,7 +75,9 @@ def build(target: Target, work: Path, jobs: int) -> Built:
         shared = (tree / libraries / "libmindir_llm.so").resolve()
         _call([strip, *_UNNEEDED, str(tree / "bin" / "mindir-llm"), str(shared)], log)
         archive = str(tree / libraries / "libmindir_llm.a")
-        _call([strip, "--strip-debug", *_UNNEEDED, "--enable-deterministic-archives", archive], log)
+        # What only this very compiler could link again does not go into packages.
+        ordinary = [strip, "--strip-debug", *_UNNEEDED, "--remove-section=.gnu.lto_*"]
+        _call([*ordinary, "--enable-deterministic-archives", archive], log)
     tree = trees["lib"]
     # The same objects once more: only the link differs.
     _call([*configure, "-DCMAKE_EXE_LINKER_FLAGS=-static"], log)
