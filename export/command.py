@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from mindir_llm.export.calibrate.settings import CalibrationSettings, add_calibration_arguments
+from mindir_llm.export.calibrate.settings import add_calibration_arguments, calibration_settings
 from mindir_llm.export.errors import ExportError
 from mindir_llm.export.quantize.config import METHODS, PRESETS, from_yaml
 
@@ -146,7 +146,7 @@ def _run(args: argparse.Namespace) -> int:
         method=args.method,
         config=None if args.quant_config is None else from_yaml(args.quant_config),
         calibration=args.calibration,
-        calibration_settings=CalibrationSettings(args.calibration_samples, args.calibration_length),
+        calibration_settings=calibration_settings(args),
         work_dir=args.work_dir,
         dtype=args.dtype,
         kv_dtype=args.kv_dtype,

@@ -138,6 +138,13 @@ def settle(
             f"--calibration: {options.calibration}: nothing needs it; leave it out, or choose another"
             " --method than rtn"
         )
+    if options.calibration is None:
+        for flag, given in (
+            ("--work-dir", options.work_dir is not None),
+            ("--calibration-samples, --calibration-length", options.calibration_settings is not None),
+        ):
+            if given:
+                raise ExportError(f"{flag}: nothing is calibrated without --calibration FILE; leave it out")
     _check_ascend(options, kv_dtype)
     rows, chunk = _lengths(options, config)
     _check_range("--batch", options.batch, 1, 1024, "its upper limit")

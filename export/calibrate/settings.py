@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from mindir_llm.export.errors import ExportError
 
-__all__ = ["CalibrationSettings", "add_calibration_arguments"]
+__all__ = ["CalibrationSettings", "add_calibration_arguments", "calibration_settings"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,12 @@ def add_calibration_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration-samples",
         type=int,
         metavar="N",
-        default=default["samples"],
         help=f"sequences at most (default: {default['samples']})",
     )
     group.add_argument(
         "--calibration-length",
         type=int,
         metavar="N",
-        default=default["length"],
         help=f"tokens of a sequence at most (default: {default['length']})",
     )
     group.add_argument(
@@ -68,3 +66,10 @@ def add_calibration_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep finished layers here: an export that was stopped continues, one that is repeated with"
         " another --target does not calibrate again (default: a folder that is removed)",
     )
+
+
+def calibration_settings(args: argparse.Namespace) -> CalibrationSettings | None:
+    """What the flags of add_calibration_arguments() say, None where they say nothing."""
+    given = {"samples": args.calibration_samples, "length": args.calibration_length}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return CalibrationSettings(**chosen) if chosen else None

@@ -14,6 +14,7 @@ from numpy_llama import all_logits
 from pipelines import IDS, dequantized, export, held, make_checkpoint, outlier_tensors, write_token_ids
 
 from mindir_llm.export import ExportError, ExportOptions, export_bundle
+from mindir_llm.export.calibrate.settings import CalibrationSettings
 from mindir_llm.export.checkpoint import Checkpoint
 from mindir_llm.export.pipeline.policies import decide
 from mindir_llm.export.pipeline.quantizing import quantize_network
@@ -298,6 +299,11 @@ def test_an_export_that_was_stopped_continues(method: str, tmp_path: Path, text:
         ({"quant": "a16w4", "method": "best"}, "--method: 'best' is not one of rtn"),
         ({"quant": "a16w5"}, "--quant: 'a16w5' is not one of none"),
         ({"quant": "a16w8", "calibration": "x.txt"}, "nothing needs it"),
+        ({"quant": "a16w8", "work_dir": "x"}, "--work-dir: nothing is calibrated without"),
+        (
+            {"quant": "a16w8", "calibration_settings": CalibrationSettings(samples=4)},
+            "--calibration-samples, --calibration-length: nothing is calibrated without",
+        ),
         ({"quant": "a16w8", "config": QuantConfig()}, "--quant: a16w8 is for the configuration to say"),
         (
             {"config": QuantConfig(weight_quant_dtype="int8", opname_blacklist=("lm_haed",))},
