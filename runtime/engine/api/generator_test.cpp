@@ -422,6 +422,28 @@ TEST(closing_a_session_ends_its_feed) {
   }
 }
 
+// A generation in a thread of its own, which waits inside of its callback until it may go on.
+struct HeldGeneration {
+  std::atomic<bool> begun{false}, may_go_on{false};
+  mllm_status status = MLLM_OK;
+  mllm_finish_reason reason = MLLM_FINISH_STOP;
+
+  void stop_at_first_piece(mllm_generate_options& options) {
+    options.user = this;
+    options.on_piece = [](void* user, const mllm_piece*) -> int32_t {
+      auto* self = static_cast<HeldGeneration*>(user);
+      self->begun = true;
+      self->begun.notify_all();
+      self->may_go_on.wait(false);
+      return 0;
+    };
+  }
+  void go_on() {
+    may_go_on = true;
+    may_go_on.notify_all();
+  }
+};
+
 TEST(closing_ends_a_running_call) {
   for (const std::string& bundle : testing::bundles()) {
     mllm_model* model = nullptr;
@@ -430,29 +452,18 @@ TEST(closing_ends_a_running_call) {
     must(mllm_generator_create(model, &generator));
     mllm_model_close(model);  // its memory goes with the generator
     // The thread makes one call only: after the close there is no handle to call with.
-    struct Running {
-      std::atomic<bool> begun{false}, may_go_on{false};
-      mllm_status status = MLLM_OK;
-    } running;
+    HeldGeneration running;
     std::thread thread([&] {
       auto options = sized<mllm_generate_options>();
       options.ignore_eos = 1;
-      options.user = &running;
-      options.on_piece = [](void* user, const mllm_piece*) -> int32_t {
-        auto* self = static_cast<Running*>(user);
-        self->begun = true;
-        self->begun.notify_all();
-        self->may_go_on.wait(false);
-        return 0;
-      };
+      running.stop_at_first_piece(options);
       auto generation = sized<mllm_generation>();
       running.status = mllm_generate_text(generator, kPrompt, sizeof kPrompt - 1, &options, &generation);
     });
     running.begun.wait(false);
     CHECK_EQ(mllm_generate_text(generator, kPrompt, sizeof kPrompt - 1, nullptr, nullptr), MLLM_ERROR_BUSY);
     std::thread closes([&] { mllm_generator_close(generator); });
-    running.may_go_on = true;
-    running.may_go_on.notify_all();
+    running.go_on();
     closes.join();
     thread.join();
     // Ended by the close, or just before it.
@@ -473,24 +484,13 @@ TEST(closing_ends_a_running_answer) {
       chat_options.chat_template = kTemplate;
       must(mllm_generator_create(opened.model, &generator));
       must(mllm_chat_create(generator, &chat_options, &chat));
-      struct Running {
-        std::atomic<bool> begun{false}, may_go_on{false};
-        mllm_status status = MLLM_OK;
-        mllm_finish_reason reason = MLLM_FINISH_STOP;
-      } running;
+      HeldGeneration running;
       std::thread thread([&] {
         const mllm_sampling_params params = sampling(0, 0);
         auto options = sized<mllm_generate_options>();
         options.sampling = &params;
         options.ignore_eos = 1;
-        options.user = &running;
-        options.on_piece = [](void* user, const mllm_piece*) -> int32_t {
-          auto* self = static_cast<Running*>(user);
-          self->begun = true;
-          self->begun.notify_all();
-          self->may_go_on.wait(false);
-          return 0;
-        };
+        running.stop_at_first_piece(options);
         auto generation = sized<mllm_generation>();
         running.status = mllm_chat_ask(chat, "Hello", 5, &options, &generation);
         running.reason = generation.finish_reason;
@@ -504,8 +504,7 @@ TEST(closing_ends_a_running_answer) {
         if (end == Cancel) mllm_generator_cancel(generator);
       });
       if (end == Cancel) ends.join();  // a cancel does not wait for what it ends
-      running.may_go_on = true;
-      running.may_go_on.notify_all();
+      running.go_on();
       if (ends.joinable()) ends.join();
       thread.join();
       if (end == Cancel) {

@@ -460,13 +460,6 @@ void amx_panels(const PanelProduct& product) {
 
 // ---- Wide spans.
 
-void arrange_wide_tiles(const ActivationTile& t) {
-  const WeightView wide = widened(*t.weights);
-  ActivationTile of = t;
-  of.weights = &wide;
-  arrange_tiles(of);
-}
-
 void wide_panels(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const WeightView wide = widened(w);
@@ -515,7 +508,7 @@ int64_t tile_peak(int64_t rounds) {
 }
 
 constexpr MatmulKernels kWideTiles = {.tile_rows = kTileRows,
-                                      .arrange = arrange_wide_tiles,
+                                      .arrange = arrange_wide_with<arrange_tiles>,
                                       .int_panels = wide_panels,
                                       .float_panels = nullptr,
                                       .finish = finish,

@@ -720,11 +720,13 @@ void unpack_wide(const WeightView& w, const uint8_t* p, int64_t k0, int64_t k1, 
   }
 }
 
-void arrange_wide(const ActivationTile& t) {
+// A tile for these products, by any function that arranges one.
+template <void (*arrange_tile)(const ActivationTile&)>
+void arrange_wide_with(const ActivationTile& t) {
   const WeightView wide = widened(*t.weights);
   ActivationTile of = t;
   of.weights = &wide;
-  arrange_ints(of);
+  arrange_tile(of);
 }
 
 template <TileProduct tile_of>
@@ -960,8 +962,8 @@ int64_t multiply_peak(int64_t rounds) {
   return rounds * kChains * kLanes * 4;
 }
 
-[[maybe_unused]] constexpr MatmulKernels kWide = {kRows,   arrange_wide, wide_panels_with<int_tile_of<false>>,
-                                                  nullptr, finish,       nullptr};
+[[maybe_unused]] constexpr MatmulKernels kWide = {
+    kRows, arrange_wide_with<arrange_ints>, wide_panels_with<int_tile_of<false>>, nullptr, finish, nullptr};
 [[maybe_unused]] constexpr MatmulKernels kKernels = {.tile_rows = kRows,
                                                      .arrange = arrange,
                                                      .int_panels = int_panels,

@@ -151,8 +151,8 @@ void matrix_panels(const PanelProduct& product) {
   int_panels_with<matrix_tile_of, matrix_tile_of>(product, *product.weights);
 }
 
-constexpr MatmulKernels kWideMatrix = {kRows,   arrange_wide, wide_panels_with<matrix_tile_of>,
-                                       nullptr, finish,       nullptr};
+constexpr MatmulKernels kWideMatrix = {
+    kRows, arrange_wide_with<arrange_ints>, wide_panels_with<matrix_tile_of>, nullptr, finish, nullptr};
 constexpr MatmulKernels kMatrixKernels = {.tile_rows = kRows,
                                           .arrange = arrange,
                                           .int_panels = matrix_panels,
