@@ -47,7 +47,9 @@ void product_tile(const ProductBlock& block, int64_t r0, int64_t n0, Ahead& shar
       acc[r][n] = block.accumulate ? load(c + r * block.c_stride + n * kLanes) : zero();
     }
   }
-  for (int64_t i = 0; i < block.k; ++i) {
+  // A loop that the compiler knows to run: else it keeps all sums in memory as well.
+  int64_t i = 0;
+  do {
     ahead.step();
     V bv[N];
 #pragma GCC unroll 8
@@ -59,7 +61,7 @@ void product_tile(const ProductBlock& block, int64_t r0, int64_t n0, Ahead& shar
       for (int n = 0; n < N; ++n) acc[r][n] = fma(av, bv[n], acc[r][n]);
     }
     b += block.b_stride;
-  }
+  } while (++i < block.k);
   shared = ahead;
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {

@@ -26,7 +26,7 @@ struct ProductBlock {
   float* c;
   int64_t rows;
   int64_t n;
-  int64_t k;
+  int64_t k;  // at least 1
   int64_t a_stride;
   int64_t b_stride;
   int64_t c_stride;

@@ -407,17 +407,6 @@ struct IntTile {
   int64_t span0, span1;
 };
 
-// What becomes of a group's integer sums: times the weights' scales they join those of their span, and a
-// whole span times the activations' scale joins the product.
-template <bool Scaled>
-inline void end_group(V value, V factor, V scale, bool is_first, bool is_last, float* span, float* sum) {
-  if (Scaled) {
-    value = fma(value, factor, is_first ? zero() : load(span));
-    if (!is_last) return store(span, value);
-  }
-  store(sum, fma(value, scale, load(sum)));
-}
-
 // Integers join integers.
 inline void add_integers(VI value, float* sum) {
   auto* to = reinterpret_cast<uint8_t*>(sum);
@@ -435,31 +424,38 @@ template <int R, bool Scaled, bool Wide>
 void int_tile(const IntTile& t) {
   constexpr int64_t kVectors = kBlocks * kBlockVectors;
   const WeightView& w = *t.w;
-  float spans[R * kVectors * kLanes];  // sums of a span, where it has several groups
+  // Sums of a span, where groups have scales.
+  alignas(64) float spans[R * kVectors * kLanes];
+  if (Scaled) {
+    for (int64_t i = 0; i < R * kVectors; ++i) store(spans + i * kLanes, zero());
+  }
+  int64_t g = t.span0 * w.span / w.group;
   for (int64_t s = t.span0; s < t.span1; ++s) {
     const int64_t span_end = least(s * w.span + w.span, w.k_padded);
-    for (int64_t begin = s * w.span; begin < span_end; begin += w.group) {
-      const int64_t g = begin / w.group;
+    for (int64_t begin = s * w.span; begin < span_end; begin += w.group, ++g) {
       const int64_t size = least(w.group, span_end - begin);
       const uint8_t* p[kBlocks];
       for (int64_t b = 0; b < kBlocks; ++b) p[b] = t.block[b] + begin * kBlockColumns;
       const int8_t* x = t.x + begin * R;
+      const int32_t* corrections = t.x_corrections + g * R;
       VI acc[R][kVectors];
       if (t.zeros) {
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = zero_sums(t, g, v, t.x_corrections[g * R + r]);
+          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = zero_sums(t, g, v, corrections[r]);
         }
       } else {
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
-          const VI start = splat_int(kDot8KeepsOffset ? t.x_corrections[g * R + r] : 0);
+          const VI start = splat_int(kDot8KeepsOffset ? corrections[r] : 0);
 #pragma GCC unroll 8
           for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = start;
         }
       }
-      for (int64_t i = 0; i < size; i += 4, x += 4 * R) {
+      // A loop that the compiler knows to run: else it keeps all sums in memory as well.
+      int64_t i = 0;
+      do {
         VI weights[kVectors];
 #pragma GCC unroll 8
         for (int64_t v = 0; v < kVectors; ++v) {
@@ -472,7 +468,8 @@ void int_tile(const IntTile& t) {
 #pragma GCC unroll 8
           for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = dot8_of<Wide>(acc[r][v], weights[v], four);
         }
-      }
+        x += 4 * R;
+      } while ((i += 4) < size);
       if (!Scaled && t.x_scales == nullptr) {
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
@@ -487,16 +484,32 @@ void int_tile(const IntTile& t) {
 #pragma GCC unroll 8
         for (int64_t v = 0; v < kVectors; ++v) factor[v] = load(t.scales + g * kPanelColumns + v * kLanes);
       }
-      const bool is_first = begin == s * w.span;
-      const bool is_last = begin + w.group >= span_end;
+      // Without scales a group is a whole span. With them a group's sums times these join those of its span.
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
         const V scale = splat(t.x_scales[s * R + r]);
 #pragma GCC unroll 8
         for (int64_t v = 0; v < kVectors; ++v) {
-          end_group<Scaled>(to_float(acc[r][v]), factor[v], scale, is_first, is_last,
-                            spans + (r * kVectors + v) * kLanes, t.sums + r * kPanelColumns + v * kLanes);
+          float* sum = t.sums + r * kPanelColumns + v * kLanes;
+          float* span = spans + (r * kVectors + v) * kLanes;
+          if (Scaled) {
+            store(span, fma(to_float(acc[r][v]), factor[v], load(span)));
+          } else {
+            store(sum, fma(to_float(acc[r][v]), scale, load(sum)));
+          }
         }
+      }
+    }
+    if (!Scaled) continue;
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const V scale = splat(t.x_scales[s * R + r]);
+#pragma GCC unroll 8
+      for (int64_t v = 0; v < kVectors; ++v) {
+        float* sum = t.sums + r * kPanelColumns + v * kLanes;
+        float* span = spans + (r * kVectors + v) * kLanes;
+        store(sum, fma(load(span), scale, load(sum)));
+        store(span, zero());
       }
     }
   }
@@ -771,7 +784,8 @@ void float_tile(const FloatTile<W>& t) {
     for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = zero();
   }
   const float* x = t.x;
-  for (int64_t i = 0; i < t.size; ++i, x += R) {
+  int64_t i = 0;
+  do {  // as in int_tile()
     V weights[kVectors];
 #pragma GCC unroll 8
     for (int64_t v = 0; v < kVectors; ++v) {
@@ -783,7 +797,8 @@ void float_tile(const FloatTile<W>& t) {
 #pragma GCC unroll 8
       for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = fma(value, weights[v], acc[r][v]);
     }
-  }
+    x += R;
+  } while (++i < t.size);
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
