@@ -96,25 +96,24 @@ inline void store_transposed(const Bytes r[4], uint8_t* to) {
   const auto b = reinterpret_cast<Pairs>(interleave_low(r[2], r[3]));
   const auto c = reinterpret_cast<Pairs>(interleave_high(r[0], r[1]));
   const auto d = reinterpret_cast<Pairs>(interleave_high(r[2], r[3]));
-  const Pairs out[4] = {interleave_low(a, b), interleave_high(a, b), interleave_low(c, d),
-                        interleave_high(c, d)};
-  std::memcpy(to, out, 64);
+  const auto store = [&](int64_t at, Pairs v) { std::memcpy(to + at, &v, 16); };
+  store(0, interleave_low(a, b));
+  store(16, interleave_high(a, b));
+  store(32, interleave_low(c, d));
+  store(48, interleave_high(c, d));
 }
 
-// 16 columns of one input: element i is the nibble of column n0 + i.
-struct Nibbles {
-  uint64_t pairs;  // as stored, offset binary
-};
+// 16 columns of two inputs, a nibble each, as stored: the even column of a pair in the low nibble.
+typedef uint64_t TwoInputs __attribute__((vector_size(16)));
 
-// The low nibbles of 16 columns of input a and the nibbles of input b above them, one byte a column.
-inline Bytes join(Nibbles a, Nibbles b) {
-  constexpr uint64_t kLow = 0x0f0f0f0f0f0f0f0full;
-  const uint64_t even = (a.pairs & kLow) | (b.pairs & kLow) << 4;
-  const uint64_t odd = (a.pairs >> 4 & kLow) | (b.pairs & ~kLow);
-  Bytes low{}, high{};
-  std::memcpy(&low, &even, 8);
-  std::memcpy(&high, &odd, 8);
-  return interleave_low(low, high);
+// The nibbles of inputs a, and those of inputs b above them, one byte a column: `to` gets both inputs.
+// Scalars that go to vectors through memory would make the processor wait.
+inline void join(TwoInputs a, TwoInputs b, Bytes to[2]) {
+  const TwoInputs low = TwoInputs{} + 0x0f0f0f0f0f0f0f0full;
+  const auto even = reinterpret_cast<Bytes>((a & low) | (b & low) << 4);
+  const auto odd = reinterpret_cast<Bytes>((a >> 4 & low) | (b & ~low));
+  to[0] = interleave_low(even, odd);
+  to[1] = interleave_high(even, odd);
 }
 
 // Columns n0 … n0+15 of inputs k0 … k0+31: 256 bytes. `flip` turns the stored nibbles into q + 8.
@@ -133,14 +132,16 @@ void pack_int4_run(const Tensor& weight, uint64_t flip, int64_t n0, int64_t k0, 
     source = padded;
     stride = 8;
   }
-  const auto nibbles = [&](int64_t i) -> Nibbles {
-    uint64_t pairs;
-    std::memcpy(&pairs, source + i * stride, 8);
-    return {pairs ^ flip};
+  const auto inputs = [&](int64_t i) -> TwoInputs {
+    uint64_t first, second;
+    std::memcpy(&first, source + i * stride, 8);
+    std::memcpy(&second, source + (i + 1) * stride, 8);
+    return TwoInputs{first, second} ^ flip;
   };
-  for (int64_t j = 0; j < 4; ++j, to += 64) {
+  for (int64_t i = 0; i < 16; i += 4, to += 64) {
     Bytes r[4];
-    for (int64_t i = 0; i < 4; ++i) r[i] = join(nibbles(4 * j + i), nibbles(16 + 4 * j + i));
+    join(inputs(i), inputs(16 + i), r);
+    join(inputs(i + 2), inputs(18 + i), r + 2);
     store_transposed(r, to);
   }
 }
@@ -154,7 +155,9 @@ void pack_int8_run(const Tensor& weight, int64_t n0, int64_t k0, uint8_t* to) {
     Bytes r[4];
     for (int64_t j = 0; j < 4; ++j) {
       Bytes row{};
-      if (columns > 0 && k0 + i + j < weight.dims[0]) {
+      if (columns == kBlockColumns && k0 + 32 <= weight.dims[0]) {
+        std::memcpy(&row, source + (i + j) * n, kBlockColumns);  // a size that the compiler knows: no call
+      } else if (columns > 0 && k0 + i + j < weight.dims[0]) {
         std::memcpy(&row, source + (i + j) * n, static_cast<size_t>(columns));
       }
       r[j] = row ^ static_cast<uint8_t>(0x80);
@@ -190,14 +193,14 @@ void pack_trailer(const StoredWeights& stored, const WeightView& v, int64_t g, i
   const int64_t n = stored.columns();
   if (g * v.group >= v.k) return;  // padding: zero
   const int64_t first = (stored.group > 0 ? g * n : 0) + n0;
-  for (int64_t c = 0; c < std::min(kBlockColumns, n - n0); ++c) {
-    if (v.group_scale == GroupScale::Float16) {
-      std::memcpy(to + 2 * c, stored.scale.as<const uint16_t>() + first + c, 2);
-    } else if (v.group_scale == GroupScale::Float32) {
-      std::memcpy(to + 4 * c, stored.scale.as<const float>() + first + c, 4);
-    }
-    if (v.has_zeros) to[scale_bytes(v) + c] = static_cast<uint8_t>(zero_at(stored, first + c));
+  const int64_t columns = std::min(kBlockColumns, n - n0);
+  if (columns <= 0) return;
+  const int64_t skip = scale_bytes(v), size = skip / kBlockColumns;  // of a scale
+  if (skip > 0) {
+    std::memcpy(to, stored.scale.as<const uint8_t>() + first * size, static_cast<size_t>(columns * size));
   }
+  if (!v.has_zeros) return;
+  for (int64_t c = 0; c < columns; ++c) to[skip + c] = static_cast<uint8_t>(zero_at(stored, first + c));
 }
 
 }  // namespace
