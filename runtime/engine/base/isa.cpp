@@ -37,15 +37,27 @@ Isa choose() {
 }
 
 #if defined(__x86_64__)
-// Bits of CPUID whose names not every compiler's built-in check knows.
-enum class CpuidWord { Leaf1Ecx, Leaf7Ecx, Leaf7Edx, Leaf7Subleaf1Eax };
+// CPUID itself rather than the compiler's check: not every compiler's knows all names, and Zig's runtime
+// answers no to all.
+enum class CpuidWord { Leaf1Ecx, Leaf7Ebx, Leaf7Ecx, Leaf7Edx, Leaf7Subleaf1Eax };
 
 bool has_cpuid_bit(CpuidWord word, unsigned bit) {
   unsigned a = 0, b = 0, c = 0, d = 0;
   const unsigned leaf = word == CpuidWord::Leaf1Ecx ? 1 : 7;
   if (!__get_cpuid_count(leaf, word == CpuidWord::Leaf7Subleaf1Eax ? 1 : 0, &a, &b, &c, &d)) return false;
-  const unsigned value = word == CpuidWord::Leaf7Edx ? d : word == CpuidWord::Leaf7Subleaf1Eax ? a : c;
+  unsigned value = c;
+  if (word == CpuidWord::Leaf7Ebx) value = b;
+  if (word == CpuidWord::Leaf7Edx) value = d;
+  if (word == CpuidWord::Leaf7Subleaf1Eax) value = a;
   return (value >> bit & 1u) != 0;
+}
+
+// Registers that the operating system saves when it switches threads, as bits of XCR0.
+bool saves_registers(unsigned bits) {
+  if (!has_cpuid_bit(CpuidWord::Leaf1Ecx, 27)) return false;  // OSXSAVE: XGETBV may be asked
+  unsigned low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & bits) == bits;
 }
 
 // Linux hands out the tile registers' state (8 KiB a thread) on request only.
@@ -109,12 +121,12 @@ std::string_view isa_name(Isa isa) {
 bool isa_supported(Isa isa) {
   if (isa == Isa::Generic) return true;
 #if defined(__x86_64__)
-  // The compiler's check covers cpuid and, through xgetbv, what the operating system saves.
-  __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    has_cpuid_bit(CpuidWord::Leaf1Ecx, 29);
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  constexpr unsigned kYmm = 0x6, kZmm = 0xe6;
+  const bool avx2 = saves_registers(kYmm) && has_cpuid_bit(CpuidWord::Leaf7Ebx, 5) &&
+                    has_cpuid_bit(CpuidWord::Leaf1Ecx, 12) && has_cpuid_bit(CpuidWord::Leaf1Ecx, 29);
+  const bool avx512 = avx2 && saves_registers(kZmm) && has_cpuid_bit(CpuidWord::Leaf7Ebx, 16) &&
+                      has_cpuid_bit(CpuidWord::Leaf7Ebx, 30) && has_cpuid_bit(CpuidWord::Leaf7Ebx, 31) &&
+                      has_cpuid_bit(CpuidWord::Leaf7Ebx, 17);
   const bool vnni = avx512 && has_cpuid_bit(CpuidWord::Leaf7Ecx, 11);
   switch (isa) {
     case Isa::Avx2:

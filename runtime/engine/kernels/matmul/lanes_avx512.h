@@ -4,8 +4,10 @@
 
 // The intrinsics of GCC 12 start from "undefined" vectors, which it then reports as our mistake (GCC bug
 // 105593).
+#if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 
 #include "kernels/matmul/matmul.h"
