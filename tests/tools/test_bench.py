@@ -434,6 +434,28 @@ def test_plot(demo: Callable[[str], Path], tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000
 
 
+def test_reports_are_shown_and_drawn_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    report = measure("b", PLAN, runner=_fake(_steps([MACHINE] * 3)))
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(report))
+    assert main([str(file), "--plot", str(tmp_path / "a.svg")]) == 0
+    assert capsys.readouterr().out == report_text(report) + "\n"
+    assert (tmp_path / "a.svg").stat().st_size > 1000
+    for text, message in (
+        ("{", "no report"),
+        ("[]", "no report"),
+        (json.dumps({**report, "format_version": 9}), "9, expected 'mindir-llm-bench' 1"),
+        (json.dumps({**report, "prefill": 1}), "damaged report"),
+    ):
+        file.write_text(text)
+        assert main([str(file)]) == 2
+        error = capsys.readouterr().err
+        assert str(file) in error and message in error and error.count("\n") == 1
+    assert main([str(file), "--threads", "2"]) == 2
+    assert "--threads is for measuring" in capsys.readouterr().err
+
+
 def test_without_matplotlib_a_plot_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

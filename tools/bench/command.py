@@ -20,7 +20,7 @@ from mindir_llm.tools.bench.measure import (
     write_json,
 )
 from mindir_llm.tools.bench.plot import new_figure, plot_report
-from mindir_llm.tools.bench.report import profile_text, report_text
+from mindir_llm.tools.bench.report import profile_text, read_report, report_text
 from mindir_llm.tools.bench.subject import KV_DTYPES, QUANTIZATIONS, default_workdir, make_bundle
 from mindir_llm.tools.progress import Bar
 from mindir_llm.tools.random_checkpoint import SHAPES
@@ -39,6 +39,7 @@ _EXAMPLES = """examples:
   mindir-llm bench --shape tinyllama-1.1b --quant a16w8 --kv-dtype int8
   mindir-llm bench --shape tinyllama-1.1b --quant a8w8-dynamic --prefill 512 --contexts 16
   mindir-llm bench bundle --tokenizer book.txt
+  mindir-llm bench board.json --plot board.svg      (measured on a board: bench bundle --json board.json)
 """
 
 
@@ -68,7 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "bundle", metavar="BUNDLE", nargs="?", help="directory that `mindir-llm export` wrote"
+        "bundle",
+        metavar="BUNDLE",
+        nargs="?",
+        help="directory that `mindir-llm export` wrote; or a report that --json wrote, on any machine, to "
+        "show it again and to draw it",
     )
     made = parser.add_argument_group("instead of BUNDLE, random weights of a known shape")
     made.add_argument("--shape", choices=sorted(SHAPES), help="make (once) and measure such a bundle")
@@ -109,6 +114,21 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
 
 
+_OF_MEASURING = (
+    "threads",
+    "cores",
+    "max-memory",
+    "repeat",
+    "prefill",
+    "contexts",
+    "quick",
+    "tokenizer",
+    "exact",
+    "profile",
+    "json",
+)
+
+
 def _lengths(text: str) -> tuple[int, ...]:
     lengths = tuple(int(part) for part in text.split(","))
     if min(lengths) < 1:
@@ -125,6 +145,12 @@ def _run(args: argparse.Namespace) -> int:
             print(measure_tokenizer(args.bundle, args.tokenizer, args.repeat or 5).text())
             return 0
         bundle = args.bundle
+        if bundle is not None and Path(bundle).is_file():
+            report = read_report(Path(bundle))
+            print(report_text(report))
+            if args.plot:
+                plot_report(report, args.plot)
+            return 0
         if bundle is None:
             bundle = make_bundle(
                 args.shape,
@@ -181,7 +207,11 @@ def _check(args: argparse.Namespace) -> None:
                 raise BenchError(f"--{flag} goes with --shape, not with a BUNDLE")
         if args.fresh:
             raise BenchError("--fresh goes with --shape, not with a BUNDLE")
-        if not Path(args.bundle).is_dir():
+        if Path(args.bundle).is_file():
+            for flag in _OF_MEASURING:
+                if getattr(args, flag.replace("-", "_")):
+                    raise BenchError(f"--{flag} is for measuring, and {args.bundle} is a file: a report")
+        elif not Path(args.bundle).is_dir():
             raise BenchError(f"{args.bundle}: no such folder")
     for flag in ("threads", "repeat"):
         value = getattr(args, flag)

@@ -13,6 +13,7 @@ from typing import Any
 from mindir_llm.tools.bench.accounting import Costs, costs
 from mindir_llm.tools.bench.errors import BenchError
 from mindir_llm.tools.bench.processes import ignore, run_worker
+from mindir_llm.tools.bench.report import FORMAT, FORMAT_VERSION
 
 __all__ = [
     "Plan",
@@ -26,9 +27,6 @@ __all__ = [
 ]
 
 Runner = Callable[[dict[str, Any], Callable[[int], None]], dict[str, Any]]
-
-FORMAT = "mindir-llm-bench"
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)

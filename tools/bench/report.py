@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from mindir_llm.runtime.inspection import size
 from mindir_llm.tools.bench.accounting import linear_bytes
+from mindir_llm.tools.bench.errors import BenchError
 
-__all__ = ["profile_text", "report_text"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "profile_text", "read_report", "report_text"]
+
+FORMAT = "mindir-llm-bench"
+FORMAT_VERSION = 1
 
 _ABSENT = "–"
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report that --json wrote, here or by the native executable; raises BenchError, OSError."""
+    try:
+        report = json.loads(path.read_bytes())
+        found = (report["format"], report["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{path}: no report that bench --json wrote") from error
+    if found != (FORMAT, FORMAT_VERSION):
+        raise BenchError(f"{path}: format {found[0]!r} {found[1]!r}, expected {FORMAT!r} {FORMAT_VERSION}")
+    try:
+        report_text(report)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BenchError(f"{path}: damaged report: {type(error).__name__}: {error}") from error
+    return dict(report)
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -49,7 +71,7 @@ def report_text(report: dict[str, Any]) -> str:
         f"load          {load['median'] * 1e3:.1f} ms ({load['low'] * 1e3:.1f} – {load['high'] * 1e3:.1f}), "
         "page cache warm, fresh process",
         f"peak memory   {peak} resident; weights + KV cache are {size(memory['floor'])}"
-        + ("" if memory["peak"] is None else f", Python and libraries were {size(memory['before_open'])}"),
+        + ("" if memory["peak"] is None else f", the program alone was {size(memory['before_open'])}"),
     ]
     lines += [f"note: {note}" for note in report["notes"]]
     return "\n".join(lines)

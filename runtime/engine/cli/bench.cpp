@@ -48,6 +48,8 @@ constexpr Option kOwn[] = {
     {.name = "--json", .metavar = "FILE", .help = "write the report as JSON as well", .kind = Kind::Text},
 };
 constexpr OptionGroup kGroups[] = {{"options", kOwn}};
+constexpr std::string_view kPythonOnly[] = {"--shape", "--quant", "--kv-dtype", "--workdir",
+                                            "--fresh", "--plot",  "--tokenizer"};
 
 std::vector<int32_t> lengths(const Arguments& arguments, const char* name, std::vector<int32_t> otherwise) {
   const auto text = arguments.text(name);
@@ -106,6 +108,10 @@ const Command kBench = {
     .positional = "BUNDLE",
     .positional_help = "directory that `mindir-llm export` wrote",
     .groups = kGroups,
+    .python_only = kPythonOnly,
+    .without_python =
+        "it exports bundles of random weights, measures tokenizers and draws plots, also from what --json "
+        "writes here",
     .run = run,
 };
 

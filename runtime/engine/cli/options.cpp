@@ -134,6 +134,9 @@ Arguments Arguments::parse(const Command& command, std::span<char* const> words)
     if (!is_long && word.size() > 2) value = word.substr(2);
     const Option* option = find(command, name);
     if (!option) {
+      if (std::ranges::find(command.python_only, name) != command.python_only.end())
+        fail_usage(command, std::string(name) + " is an option of the Python command only: " +
+                                std::string(command.without_python));
       unknown.emplace_back(word);
       continue;
     }

@@ -51,6 +51,9 @@ struct Command {
   std::string_view positional_help;
   std::span<const OptionGroup> groups;
   std::span<const std::string_view> one_of = {};  // exactly one of these options is wanted
+  // Options that the Python command of the same name has and this one has not, and what to do instead.
+  std::span<const std::string_view> python_only = {};
+  std::string_view without_python = {};
   int (*run)(const Arguments&);
 };
 
