@@ -46,6 +46,17 @@ inline uint8x16_t load_rows(const int8_t* x) {
   }
 }
 
+// What becomes of a group's integer sums: times the weights' scales they join those of their span, and a
+// whole span times the activations' scale joins the product.
+template <bool Scaled>
+inline void end_group(V value, V factor, V scale, bool is_first, bool is_last, float* span, float* sum) {
+  if (Scaled) {
+    value = fma(value, factor, is_first ? zero() : load(span));
+    if (!is_last) return store(span, value);
+  }
+  store(sum, fma(value, scale, load(sum)));
+}
+
 // As int_tile, with an accumulator for each pair of rows and pair of columns.
 template <int R, bool Scaled>
 void matrix_tile(const IntTile& t) {
