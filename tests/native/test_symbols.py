@@ -49,6 +49,7 @@ def test_the_library_is_named_after_its_abi(installed: Path) -> None:
         "libgcc_s",
         "libc",
         "libpthread",
+        "libdl",
         "ld-linux-x86-64",
         "ld-linux-aarch64",
     }

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from mindir_llm.runtime._native import library
-from mindir_llm.tools.package import targets
+from mindir_llm.tools.package import targets, zig
 from mindir_llm.tools.package.appliance import write_appliance
 from mindir_llm.tools.package.archive import checksums, write_tar
-from mindir_llm.tools.package.build import Built
+from mindir_llm.tools.package.build import Built, repository
 from mindir_llm.tools.package.command import main
 from mindir_llm.tools.package.cross import PROCESSORS, emulated_text, emulator, text_here
 from mindir_llm.tools.package.deb import write_deb
@@ -31,7 +31,7 @@ from mindir_llm.tools.package.errors import PackageError
 from mindir_llm.tools.package.layout import write_archive, write_static_archive
 from mindir_llm.tools.package.measure import Measurement, measure, read_record, record, run_on_one_core
 from mindir_llm.tools.package.readme import package_readme
-from mindir_llm.tools.package.sbom import sbom
+from mindir_llm.tools.package.sbom import RUNTIMES, sbom
 from mindir_llm.tools.package.targets import find_target
 from mindir_llm.tools.package.wheel import platform_tag, write_wheel
 
@@ -108,7 +108,7 @@ def test_sbom_names_every_file_and_what_is_linked_in(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "x").write_text("x")
     (tmp_path / "y").write_text("y")
-    document = json.loads(json.dumps(sbom(tmp_path, "0.1.0", with_runtimes=True)))
+    document = json.loads(json.dumps(sbom(tmp_path, "0.1.0", RUNTIMES)))
     assert document["spdxVersion"] == "SPDX-2.3" and document["dataLicense"] == "CC0-1.0"
     assert [f["fileName"] for f in document["files"]] == ["./bin/x", "./y"]
     # SPDX's verification code: SHA-1 over the files' SHA-1s in order.
@@ -129,6 +129,7 @@ def test_sbom_names_every_file_and_what_is_linked_in(tmp_path: Path) -> None:
     ("versions", "tag"),
     [
         ({"GLIBC": "2.17", "GLIBCXX": "3.4.19"}, "manylinux_2_28_x86_64"),
+        ({"GLIBC": "2.18"}, "manylinux_2_28_x86_64"),
         ({"GLIBC": "2.33", "GLIBCXX": "3.4.29"}, "manylinux_2_34_x86_64"),
         ({"GLIBC": "2.36", "GLIBCXX": "3.4.29"}, "manylinux_2_36_x86_64"),
     ],
@@ -199,6 +200,116 @@ def test_appliance_brings_model_and_executable(built: Built, tmp_path: Path) -> 
     assert (root / "mindir-llm").read_text() == "this is static\n"
     assert os.access(root / "run", os.X_OK) and os.access(root / "mindir-llm", os.X_OK)
     assert checksums(root) == (root / "SHA256SUMS").read_text()
+
+
+def by_zig(built: Built) -> Built:
+    """The same as Zig's compiler would have left it."""
+    needs = Needs(62, ("libc.so.6", "libm.so.6"), {"GLIBC": "2.18"})
+    return replace(built, executable_needs=needs, library_needs=needs, linked_in=zig.RUNTIMES)
+
+
+def test_what_zig_links_in_is_in_the_bill_of_materials(built: Built, tmp_path: Path) -> None:
+    archives = {
+        kind: write_archive(one, "0.1.0", tmp_path / kind, tmp_path / kind)
+        for kind, one in (("gcc", built), ("zig", by_zig(built)))
+        if (tmp_path / kind).mkdir() is None
+    }
+    names = {}
+    for kind, archive in archives.items():
+        document = json.loads((unpacked(archive, tmp_path / f"{kind}-to") / "sbom.spdx.json").read_text())
+        names[kind] = [package["name"] for package in document["packages"]]
+    assert names == {"gcc": ["mindir-llm"], "zig": ["mindir-llm", *(name for name, _ in zig.RUNTIMES)]}
+    assert "libc++" in names["zig"]
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb (Debian package dpkg)")
+def test_a_deb_asks_for_no_runtime_that_is_linked_in(built: Built, tmp_path: Path) -> None:
+    package = write_deb(by_zig(built), "0.1.0", tmp_path / "work", tmp_path)
+    fields = subprocess.run(["dpkg-deb", "-f", package], capture_output=True, text=True, check=True).stdout
+    assert "\nDepends: libc6 (>= 2.18)\n" in fields
+
+
+@pytest.mark.parametrize(
+    ("versions", "refused"),
+    [
+        ({"GLIBC": "2.28"}, None),
+        ({"GLIBC": "2.29"}, "GLIBC_2.29, and GLIBC_2.28 is the newest"),
+        ({"GLIBC": "2.17", "GLIBCXX": "3.4"}, "GLIBCXX_3.4, and there must be no"),
+        ({"GLIBC": "2.17", "CXXABI": "1.3"}, "CXXABI_1.3, and there must be no"),
+        ({"GCC": "3.0"}, "GCC_3.0, and there must be no"),
+    ],
+)
+def test_zig_must_need_no_newer_system_and_no_other_runtime(
+    versions: dict[str, str], refused: str | None
+) -> None:
+    needs = Needs(X86.elf_machine, ("libc.so.6",), versions)
+    if refused is None:
+        check_needs(Path("x"), needs, X86, zig.NEWEST)
+    else:
+        with pytest.raises(PackageError, match=refused):
+            check_needs(Path("x"), needs, X86, zig.NEWEST)
+
+
+def test_zig_is_used_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ziglang").mkdir()
+    (tmp_path / "ziglang" / "__init__.py").touch()
+    monkeypatch.delitem(sys.modules, "ziglang", raising=False)
+    monkeypatch.setattr(zig.shutil, "which", lambda program: None)
+    assert zig.find_zig(None) is None  # a package without the program
+    assert main(["--compiler", "zig", "--target", "host"]) == 1
+    assert capsys.readouterr().err == "error: zig is missing: pip install ziglang\n"
+    (tmp_path / "ziglang" / "zig").touch()
+    assert zig.find_zig(None) == zig.find_zig("zig") == tmp_path / "ziglang" / "zig"
+    assert zig.find_zig("gcc") is None
+
+
+PROGRAM = """
+#include <charconv>
+#include <cstdio>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <sys/stat.h>
+extern "C" void say() {
+  struct stat status;
+  double value = 0;
+  const std::string text = "2.5";
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  try {
+    if (::stat("/", &status) == 0) throw std::runtime_error(std::to_string(value));
+  } catch (const std::exception& error) {
+    std::puts(std::make_shared<std::string>(error.what())->c_str());
+  }
+}
+"""
+
+
+@pytest.mark.skipif(zig.find_zig(None) is None, reason="needs Zig: pip install ziglang")
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump (Debian package binutils)")
+def test_the_toolchain_file_makes_programs_for_old_systems(tmp_path: Path) -> None:
+    """With all that asks for a newer one where Debian's compiler has it."""
+    host = find_target("host")
+    if host.name not in zig.TARGETS:
+        pytest.skip(f"no packages of {host.name} come from Zig")
+    (tmp_path / "part.cpp").write_text(PROGRAM)
+    (tmp_path / "main.c").write_text("void say(void);\nint main(void) { say(); }\n")
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.20)\nproject(old C CXX)\nset(CMAKE_CXX_STANDARD 20)\n"
+        "add_library(part STATIC part.cpp)\nadd_executable(old main.c)\ntarget_link_libraries(old part)\n"
+    )
+    toolchain = repository() / "runtime" / "engine" / "cmake" / "toolchains" / "zig.cmake"
+    cmake = Path(sys.executable).with_name("cmake")
+    command = [str(cmake) if cmake.exists() else "cmake"]
+    settings = [f"-DMLLM_ZIG={zig.find_zig('zig')}", f"-DMLLM_ZIG_MACHINE={host.name}"]
+    configure = ["-S", str(tmp_path), "-B", str(tmp_path / "build"), f"-DCMAKE_TOOLCHAIN_FILE={toolchain}"]
+    subprocess.run([*command, *configure, *settings], check=True, capture_output=True)
+    subprocess.run([*command, "--build", str(tmp_path / "build")], check=True, capture_output=True)
+    program = tmp_path / "build" / "old"
+    check_needs(program, read_needs(program, "objdump"), host, zig.NEWEST)
+    assert subprocess.run([program], capture_output=True, text=True, check=True).stdout == "2.500000\n"
 
 
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump (Debian package binutils)")

@@ -9,7 +9,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindir_llm.tools.package.elf import Needs, check_needs, read_needs
+from mindir_llm.tools.package import zig
+from mindir_llm.tools.package.elf import NEWEST, Needs, check_needs, read_needs
 from mindir_llm.tools.package.errors import PackageError
 from mindir_llm.tools.package.targets import Target
 
@@ -28,6 +29,9 @@ class Built:
     static_executable: Path
     executable_needs: Needs
     library_needs: Needs
+    linked_in: tuple[
+        tuple[str, str], ...
+    ] = ()  # parts of executable and library that are not ours: name, licence
 
 
 def repository() -> Path:
@@ -40,58 +44,98 @@ def repository() -> Path:
     return root
 
 
-def build(target: Target, work: Path, jobs: int) -> Built:
-    """Compile once, link the executable both ways, install and strip."""
+def build(target: Target, work: Path, jobs: int, compiler: Path | None = None) -> Built:
+    """Compile once, link the executable both ways, install and strip.
+
+    compiler: Zig's, which then makes the shared library and the executable that goes with it.
+    """
     root = repository()
-    compiler, objdump, strip = target.tool("g++"), target.tool("objdump"), target.tool("strip")
+    gcc, objdump, strip = target.tool("g++"), target.tool("objdump"), target.tool("strip")
+    if target.name not in zig.TARGETS:
+        compiler = None
     folder = work / target.name
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "build.log"
     log.write_text("")
+    toolchains = root / "runtime" / "engine" / "cmake" / "toolchains"
     binary = folder / "build"
-    # No path of the machine that built it is in what comes out.
-    maps = f"-ffile-prefix-map={root}=. -ffile-prefix-map={binary.resolve()}=build"
-    configure = [
-        *_cmake(), "-S", str(root), "-B", str(binary), "-DCMAKE_BUILD_TYPE=Release",
-        "-DCMAKE_INSTALL_PREFIX=/usr", "-DMLLM_BUILD_TESTS=OFF",
-        "-DCMAKE_SKIP_RPATH=ON", f"-DCMAKE_CXX_FLAGS={maps}", f"-DCMAKE_C_FLAGS={maps}",
-    ]  # fmt: skip
+    configure = _configure(root, binary)
     if target.name == "x86_64":  # where programs of both links have been run and compared
         configure.append("-DMLLM_LTO=ON")
     if not target.is_host():
-        toolchains = root / "runtime" / "engine" / "cmake" / "toolchains"
         configure.append(f"-DCMAKE_TOOLCHAIN_FILE={toolchains / (target.name + '.cmake')}")
-    make = [*_cmake()[:1], "--build", str(binary), "-j", str(jobs)]
-    print(f"{target.name}: compiling with {compiler}", file=sys.stderr, flush=True)
+    # The static library comes from GCC in any case: those who link it have GCC's C++ runtime.
+    if compiler is None:
+        parts = [_Part(binary, configure, ("all",), ("runtime", "tools", "development"))]
+    else:
+        other = folder / "build-zig"
+        with_zig = [
+            *_configure(root, other), f"-DCMAKE_TOOLCHAIN_FILE={toolchains / 'zig.cmake'}",
+            f"-DMLLM_ZIG={compiler}", f"-DMLLM_ZIG_MACHINE={target.name}", f"-DMLLM_ZIG_GLIBC={zig.GLIBC}",
+        ]  # fmt: skip
+        parts = [
+            _Part(binary, configure, ("mindir_llm", "mindir_llm_static"), ("development",)),
+            _Part(other, with_zig, ("mindir_llm", "mindir_llm_cli"), ("runtime", "tools")),
+        ]
+    compilers = f"{gcc} and zig" if compiler else gcc
+    print(f"{target.name}: compiling with {compilers}", file=sys.stderr, flush=True)
     trees = {"lib": folder / "tree", f"lib/{target.triple}": folder / "debian-tree"}
     # Addresses of other libraries' functions are bound at the start, and then read-only.
-    hardened = "-Wl,-z,relro,-z,now"
+    hardened = [f"-DCMAKE_{kind}_LINKER_FLAGS=-Wl,-z,relro,-z,now" for kind in ("EXE", "SHARED")]
     for libraries, tree in trees.items():
-        flags = [f"-DCMAKE_{kind}_LINKER_FLAGS={hardened}" for kind in ("EXE", "SHARED")]
-        _call([*configure, *flags, f"-DCMAKE_INSTALL_LIBDIR={libraries}"], log)
-        _call(make, log)
         shutil.rmtree(tree, ignore_errors=True)
-        _call([*_cmake()[:1], "--install", str(binary), "--prefix", str(tree)], log)
+        for part in parts:
+            _call([*part.configure, *hardened, f"-DCMAKE_INSTALL_LIBDIR={libraries}"], log)
+            _call(_make(part.binary, jobs, *part.targets), log)
+            install = [*_cmake()[:1], "--install", str(part.binary), "--prefix", str(tree)]
+            for component in part.components:
+                _call([*install, "--component", component], log)
         shared = (tree / libraries / "libmindir_llm.so").resolve()
         _call([strip, *_UNNEEDED, str(tree / "bin" / "mindir-llm"), str(shared)], log)
         archive = str(tree / libraries / "libmindir_llm.a")
         # What only this very compiler could link again does not go into packages.
         ordinary = [strip, "--strip-debug", *_UNNEEDED, "--remove-section=.gnu.lto_*"]
         _call([*ordinary, "--enable-deterministic-archives", archive], log)
-    tree = trees["lib"]
-    # The same objects once more: only the link differs.
+    # GCC's objects once more: only the link differs.
     _call([*configure, "-DCMAKE_EXE_LINKER_FLAGS=-static"], log)
-    _call([*make, "--target", "mindir_llm_cli"], log)
+    _call(_make(binary, jobs, "mindir_llm_cli"), log)
     static = folder / "mindir-llm-static"
     _call([strip, *_UNNEEDED, "-o", str(static), str(binary / "runtime" / "engine" / "mindir-llm")], log)
+    tree = trees["lib"]
     executable = tree / "bin" / "mindir-llm"
     library = (tree / "lib" / "libmindir_llm.so").resolve()
     needs = {path: read_needs(path, objdump) for path in (executable, library, static)}
     for path, found in needs.items():
-        check_needs(path, found, target)
+        check_needs(path, found, target, zig.NEWEST if compiler else NEWEST)
     if not needs[static].is_static:
         raise PackageError(f"{static}: needs {', '.join(needs[static].libraries)}: it is not static")
-    return Built(target, tree, trees[f"lib/{target.triple}"], static, needs[executable], needs[library])
+    linked_in = zig.RUNTIMES if compiler else ()
+    debian_tree = trees[f"lib/{target.triple}"]
+    return Built(target, tree, debian_tree, static, needs[executable], needs[library], linked_in)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one compiler contributes to the installed tree."""
+
+    binary: Path
+    configure: list[str]
+    targets: tuple[str, ...]
+    components: tuple[str, ...]
+
+
+def _configure(root: Path, binary: Path) -> list[str]:
+    # No path of the machine that built it is in what comes out.
+    maps = f"-ffile-prefix-map={root}=. -ffile-prefix-map={binary.resolve()}=build"
+    return [
+        *_cmake(), "-S", str(root), "-B", str(binary), "-DCMAKE_BUILD_TYPE=Release",
+        "-DCMAKE_INSTALL_PREFIX=/usr", "-DMLLM_BUILD_TESTS=OFF",
+        "-DCMAKE_SKIP_RPATH=ON", f"-DCMAKE_CXX_FLAGS={maps}", f"-DCMAKE_C_FLAGS={maps}",
+    ]  # fmt: skip
+
+
+def _make(binary: Path, jobs: int, *targets: str) -> list[str]:
+    return [*_cmake()[:1], "--build", str(binary), "-j", str(jobs), "--target", *targets]
 
 
 def _cmake() -> list[str]:

@@ -18,6 +18,8 @@ from mindir_llm.tools.package.layout import write_archive, write_static_archive
 from mindir_llm.tools.package.measure import record
 from mindir_llm.tools.package.targets import TARGETS, Target, find_target
 from mindir_llm.tools.package.wheel import write_wheel
+from mindir_llm.tools.package.zig import GLIBC, find_zig
+from mindir_llm.tools.package.zig import TARGETS as ZIG_TARGETS
 
 __all__ = ["main"]
 
@@ -44,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--kind", action="append", choices=KINDS, help="what to make; again for several (default: all)"
     )
+    parser.add_argument(
+        "--compiler",
+        choices=("gcc", "zig"),
+        help=f"zig: executable and shared library of {', '.join(ZIG_TARGETS)} run with glibc {GLIBC} "
+        "(default where the Python package ziglang is installed); gcc: they need what this system has",
+    )
     parser.add_argument("--bundle", type=Path, help="make an appliance of this bundle instead")
     parser.add_argument(
         "--measure",
@@ -62,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         targets = [find_target(name) for name in parsed.target] if parsed.target else list(TARGETS)
+        zig = find_zig(parsed.compiler)
         for target in targets:  # what is missing is said before an hour of compiling
             target.tool("g++")
         for bundle in filter(None, (parsed.bundle, parsed.measure)):
@@ -71,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         version = project_version(repository())
         parsed.output.mkdir(parents=True, exist_ok=True)
         for target in targets:
-            built = build(target, parsed.work, parsed.jobs)
+            built = build(target, parsed.work, parsed.jobs, zig)
             _report(target, built)
             if parsed.measure:
                 for kind, one in record(built, parsed.measure).items():

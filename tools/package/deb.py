@@ -114,6 +114,9 @@ def _dependencies(built: Built) -> str:
         for glibcxx, release in GCC_OF_GLIBCXX.items():
             if needs.versions.get("GLIBCXX") == glibcxx:
                 gcc = max(gcc, release, key=float)
+    libraries = {*built.executable_needs.libraries, *built.library_needs.libraries}
+    if "libstdc++.so.6" not in libraries:  # it is linked in
+        return f"libc6 (>= {glibc})"
     return f"libc6 (>= {glibc}), libgcc-s1 (>= 3.0), libstdc++6 (>= {gcc})"
 
 

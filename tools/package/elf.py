@@ -11,7 +11,7 @@ from pathlib import Path
 from mindir_llm.tools.package.errors import PackageError
 from mindir_llm.tools.package.targets import Target
 
-__all__ = ["Needs", "check_needs", "read_needs", "version_key"]
+__all__ = ["NEWEST", "Needs", "check_needs", "read_needs", "version_key"]
 
 # What may be needed: the C library in its parts, and the C++ runtime.
 LIBRARIES = re.compile(r"^(libc|libm|libpthread|libdl|librt|libstdc\+\+|libgcc_s|ld-linux[\w-]*)\.so\.\d+$")
@@ -52,16 +52,20 @@ def read_needs(path: Path, objdump: str) -> Needs:
     return Needs(machine, libraries, dict(sorted(versions.items())))
 
 
-def check_needs(path: Path, needs: Needs, target: Target) -> None:
-    """Refuse what would not start where the package says that it does."""
+def check_needs(path: Path, needs: Needs, target: Target, newest: dict[str, str] = NEWEST) -> None:
+    """Refuse what would not start where the package says that it does. A newest of "0": none is needed."""
     if needs.machine != target.elf_machine:
         raise PackageError(f"{path.name}: built for ELF machine {needs.machine}, not for {target.name}")
     strange = [name for name in needs.libraries if not LIBRARIES.match(name)]
     if strange:
         raise PackageError(f"{path.name}: needs {', '.join(strange)}, which packages do not bring along")
-    for family, newest in NEWEST.items():
-        if version_key(needs.versions.get(family, "0")) > version_key(newest):
+    for family, limit in newest.items():
+        if limit == "0" and family in needs.versions:
             raise PackageError(
-                f"{path.name}: needs {family}_{needs.versions[family]}, and {family}_{newest} is the newest "
+                f"{path.name}: needs {family}_{needs.versions[family]}, and there must be no need of {family}"
+            )
+        if version_key(needs.versions.get(family, "0")) > version_key(limit):
+            raise PackageError(
+                f"{path.name}: needs {family}_{needs.versions[family]}, and {family}_{limit} is the newest "
                 "that packages promise: build with an older compiler or C library"
             )

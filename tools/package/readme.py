@@ -27,7 +27,7 @@ def package_readme(machine: str, version: str, needs: Needs | None) -> str:
     bin/mindir-llm         run, chat, bench, inspect; --help lists their options
     include/mindir_llm.h   the C interface
     lib/libmindir_llm.so   for programs in C and C++
-    lib/libmindir_llm.a
+    lib/libmindir_llm.a    the same to link in, with the C++ runtime of GCC 11 or newer
     lib/cmake, lib/pkgconfig   find_package(mindir_llm), pkg-config mindir_llm
     share/man/man1         man -l share/man/man1/mindir-llm.1"""
     return f"""\

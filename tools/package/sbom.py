@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 from mindir_llm.tools.package.archive import epoch
 
-__all__ = ["sbom", "write_sbom"]
+__all__ = ["RUNTIMES", "sbom", "write_sbom"]
 
-# Parts of the static executable that are not ours.
+# Parts of the static executable that are not ours, by name and licence.
 RUNTIMES = (
     ("glibc", "LGPL-2.1-or-later"),
     ("libstdc++", "GPL-3.0-or-later WITH GCC-exception-3.1"),
 )
 
 
-def sbom(root: Path, version: str, with_runtimes: bool) -> dict[str, object]:
-    """A document about the files below a folder. with_runtimes: the C and C++ runtimes are linked in."""
+def sbom(root: Path, version: str, linked_in: Sequence[tuple[str, str]]) -> dict[str, object]:
+    """A document about the files below a folder. linked_in: what in them is not ours, by name and licence."""
     files = sorted(
         path
         for path in root.rglob("*")
@@ -55,11 +56,10 @@ def sbom(root: Path, version: str, with_runtimes: bool) -> dict[str, object]:
             "licenseInfoFromFiles": ["NOASSERTION"],
         }
     ]
-    if with_runtimes:
-        for name, licence in RUNTIMES:
-            identifier = f"SPDXRef-Runtime-{name.replace('+', 'p')}"
-            packages.append({**_package(identifier, name, None, licence), "filesAnalyzed": False})
-            relations.append(_relation("SPDXRef-Package", "STATIC_LINK", identifier))
+    for name, licence in linked_in:
+        identifier = f"SPDXRef-Runtime-{name.replace('+', 'p')}"
+        packages.append({**_package(identifier, name, None, licence), "filesAnalyzed": False})
+        relations.append(_relation("SPDXRef-Package", "STATIC_LINK", identifier))
     return {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
@@ -76,8 +76,8 @@ def sbom(root: Path, version: str, with_runtimes: bool) -> dict[str, object]:
     }
 
 
-def write_sbom(root: Path, version: str, with_runtimes: bool) -> None:
-    text = json.dumps(sbom(root, version, with_runtimes), indent=1) + "\n"
+def write_sbom(root: Path, version: str, linked_in: Sequence[tuple[str, str]]) -> None:
+    text = json.dumps(sbom(root, version, linked_in), indent=1) + "\n"
     (root / "sbom.spdx.json").write_text(text)
 
 
