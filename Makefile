@@ -87,13 +87,18 @@ test-tsan: setup build/test-bundles/.ready
 	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(BIN)/ctest --test-dir build/tsan/runtime/engine --output-on-failure -R '^(thread_pool|session|generator)_test$$'
 
 # The C++ unit tests (tokenizers, kernels, sessions) and whole generations on emulated processors, built by Debian's
-# cross compilers: 64-bit ARM with plain NEON, with its dot products and with its matrix products (the later two run only
-# tests of what differs), ARMv7 and 64-bit RISC-V. Executables are static. The text must be that of this machine.
+# cross compilers: 64-bit ARM with plain NEON, with its dot products and with its matrix products, ARMv7 with a fused
+# multiply-add and without one (all but the first of a machine run only tests of what differs), and 64-bit RISC-V.
+# Executables are static. The text must be that of this machine.
 CROSS_TOOLS := g++-aarch64-linux-gnu g++-arm-linux-gnueabihf g++-riscv64-linux-gnu qemu-user
 # What differs between the levels of ARM: products with quantized weights.
 KERNEL_BUNDLES := $(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/cpu-a16w4)
 CROSS_CTEST = $(BIN)/ctest --output-on-failure --test-dir build/cross-$*/runtime/engine
-KERNEL_TESTS := -R '^(isa|matmul|vector|fused|attention|session|generator)_test$$'
+FIRST_PROCESSOR_aarch64 := QEMU_CPU=cortex-a57 MINDIR_LLM_TEST_ISA=neon
+FIRST_PROCESSOR_armv7 := QEMU_CPU=cortex-a7 MINDIR_LLM_TEST_ISA=vfpv4
+FIRST_PROCESSOR_riscv64 := QEMU_CPU=rv64 MINDIR_LLM_TEST_ISA=generic
+# Tests of vectors and of attention take every kernel set of a processor, and these processors bring no other one for them.
+KERNEL_TESTS := -R '^(isa|matmul|fused|session|generator)_test$$'
 
 cross-tools-%:
 	@test -n "$$($(BIN)/python -m mindir_llm.tools.package.cross tools $*)" || \
@@ -105,9 +110,10 @@ build-cross-%: setup cross-tools-%
 	$(BIN)/cmake --build build/cross-$* -j $(JOBS)
 
 test-cross-%: build-cross-% build/test-bundles/.ready
-	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) QEMU_CPU=$(if $(filter aarch64,$*),cortex-a57 MINDIR_LLM_TEST_ISA=neon,$(if $(filter riscv64,$*),rv64,max)) $(CROSS_CTEST)
+	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(FIRST_PROCESSOR_$*) $(CROSS_CTEST)
 	$(if $(filter aarch64,$*),MINDIR_LLM_TEST_BUNDLES=$(KERNEL_BUNDLES) QEMU_CPU=neoverse-n1 MINDIR_LLM_TEST_ISA=neondot $(CROSS_CTEST) $(KERNEL_TESTS))
 	$(if $(filter aarch64,$*),MINDIR_LLM_TEST_BUNDLES=$(KERNEL_BUNDLES) QEMU_CPU=max MINDIR_LLM_TEST_ISA=neoni8mm $(CROSS_CTEST) $(KERNEL_TESTS))
+	$(if $(filter armv7,$*),MINDIR_LLM_TEST_BUNDLES=$(KERNEL_BUNDLES) QEMU_CPU=cortex-a9 MINDIR_LLM_TEST_ISA=generic $(CROSS_CTEST) $(KERNEL_TESTS))
 	$(BIN)/python -m mindir_llm.tools.package.cross compare $* build/cross-$*/runtime/engine/mindir-llm build/test-bundles/cpu-float32 build/test-bundles/cpu-a16w8 build/test-bundles/cpu-kv8
 
 test-cross: test-cross-aarch64 test-cross-armv7 test-cross-riscv64

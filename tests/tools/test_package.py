@@ -412,4 +412,5 @@ def test_emulated_machines_write_the_same_text(target: str) -> None:
     bundle = root / "build" / "test-bundles" / "cpu-a16w8"
     if emulator(target) is None or not executable.is_file() or not bundle.is_dir():
         pytest.skip(f"run make test-cross-{target} once: it builds what is emulated here")
-    assert emulated_text(target, PROCESSORS[target][0], executable, bundle) == text_here(bundle)
+    processor = PROCESSORS[target][0]
+    assert emulated_text(target, processor, executable, bundle) == text_here(bundle, processor)

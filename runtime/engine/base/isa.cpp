@@ -9,7 +9,7 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#elif defined(__aarch64__) && defined(__linux__)
+#elif (defined(__aarch64__) || MLLM_HAS_VFPV4) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
 
@@ -90,6 +90,15 @@ bool has_matrix_products() {
   return false;
 #endif
 }
+#elif MLLM_HAS_VFPV4
+bool has_vfpv4_and_neon() {
+#if defined(__linux__)
+  constexpr unsigned long kNeon = 1ul << 12, kVfpv4 = 1ul << 16;
+  return (::getauxval(AT_HWCAP) & (kNeon | kVfpv4)) == (kNeon | kVfpv4);
+#else
+  return false;
+#endif
+}
 #endif
 
 }  // namespace
@@ -112,6 +121,8 @@ std::string_view isa_name(Isa isa) {
       return "neondot";
     case Isa::NeonI8mm:
       return "neoni8mm";
+    case Isa::Vfpv4:
+      return "vfpv4";
     case Isa::Generic:
       break;
   }
@@ -156,6 +167,8 @@ bool isa_supported(Isa isa) {
     default:
       return false;
   }
+#elif MLLM_HAS_VFPV4
+  return isa == Isa::Vfpv4 && has_vfpv4_and_neon();
 #else
   return false;
 #endif

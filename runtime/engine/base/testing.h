@@ -57,6 +57,13 @@ class Folder {
   std::string path_;
 };
 
+// Whether portable kernels have a fused multiply-add here, and so the bits of all the others.
+#if defined(__FP_FAST_FMAF)
+inline constexpr bool kGenericIsFused = true;
+#else
+inline constexpr bool kGenericIsFused = false;
+#endif
+
 // What MINDIR_LLM_TEST_BUNDLES names, separated by colons: bundles for tests that need some.
 inline std::vector<std::string> bundles() {
   std::vector<std::string> out;

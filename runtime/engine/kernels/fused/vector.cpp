@@ -26,6 +26,8 @@ const VectorKernels& vector_kernels(Isa isa) {
     default:
       break;
   }
+#elif MLLM_HAS_VFPV4
+  if (isa == Isa::Vfpv4) return vfpv4_kernels();
 #endif
   (void)isa;
   return generic_kernels();

@@ -78,6 +78,7 @@ const VectorKernels& generic_kernels();
 const VectorKernels& avx2_kernels();    // exists on x86-64 only
 const VectorKernels& avx512_kernels();  // exists on x86-64 only
 const VectorKernels& neon_kernels();    // exists on 64-bit ARM only
+const VectorKernels& vfpv4_kernels();   // exists on 32-bit ARM only, from ARMv7 on
 
 // The table for `isa`, which must be supported; the one for current_isa().
 const VectorKernels& vector_kernels(Isa isa);

@@ -56,6 +56,8 @@ const MatmulKernels& matmul_kernels(Isa isa, int64_t rows, bool integers) {
     default:
       break;
   }
+#elif MLLM_HAS_VFPV4
+  if (isa == Isa::Vfpv4) return vfpv4_matmul();
 #endif
   (void)isa;
   (void)rows;

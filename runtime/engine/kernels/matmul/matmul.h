@@ -153,6 +153,8 @@ const MatmulKernels& amx_matmul();
 const MatmulKernels& neon_matmul();
 const MatmulKernels& neondot_matmul();
 const MatmulKernels& neoni8mm_matmul();
+// 32-bit ARM only, from ARMv7 on.
+const MatmulKernels& vfpv4_matmul();
 
 // The best kernels of `isa`, which must be supported, for this many rows of integers (quantized activations
 // and weights) or of floats; those of current_isa().
