@@ -60,7 +60,7 @@ def build(target: Target, work: Path, jobs: int, compiler: Path | None = None) -
     toolchains = root / "runtime" / "engine" / "cmake" / "toolchains"
     binary = folder / "build"
     configure = _configure(root, binary)
-    if target.name == "x86_64":  # where programs of both links have been run and compared
+    if target.name in ("x86_64", "riscv64"):  # where programs of both links have been run and compared
         configure.append("-DMLLM_LTO=ON")
     if not target.is_host():
         configure.append(f"-DCMAKE_TOOLCHAIN_FILE={toolchains / (target.name + '.cmake')}")
