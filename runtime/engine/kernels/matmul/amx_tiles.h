@@ -1,5 +1,8 @@
 // The registers of AMX as all its products use them. For files that are compiled for it, each of which
 // includes this once, after its vector types.
+#if defined(MLLM_EMULATE_AMX)
+#include "kernels/matmul/amx_emulated.h"
+#endif
 
 namespace mllm {
 namespace {

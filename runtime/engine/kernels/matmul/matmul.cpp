@@ -16,7 +16,7 @@ int64_t panel_scratch_bytes(const WeightView& weights) {
   constexpr int64_t kLine = 64;
   if (weights.format == WeightFormat::Int8 || weights.format == WeightFormat::Int4) {
     // Unpacked weights, scales and zero points of the integer product; for a matrix unit, a wide span of it
-    // and the scales of all; or one dequantized group of the float product.
+    // and the scales or zero points of all; or one dequantized group of the float product.
     const int64_t integers = kPanelColumns * (weights.k_padded + weights.groups * 8);
     const int64_t spans = (weights.k_padded + kWideSpan - 1) / kWideSpan;
     const int64_t wide =
@@ -70,9 +70,9 @@ const MatmulKernels& matmul_kernels(int64_t rows, bool integers) {
 }
 
 const MatmulKernels* wide_kernels(Isa isa, const WeightView& weights) {
-  const bool is_plain_int8 =
-      weights.format == WeightFormat::Int8 && weights.group_scale == GroupScale::None && !weights.has_zeros;
-  if (weights.format != WeightFormat::Int4 && !is_plain_int8) return nullptr;
+  const bool is_int8_by_column =
+      weights.format == WeightFormat::Int8 && weights.group_scale == GroupScale::None;
+  if (weights.format != WeightFormat::Int4 && !is_int8_by_column) return nullptr;
   return matmul_kernels(isa, kFewestPromptRows, true).wide;
 }
 

@@ -63,6 +63,9 @@ struct AmxPanels {
   const float* scales_of(int64_t p, int64_t s) const {
     return weights.scales + (p * w->spans + s) * kPanelColumns;
   }
+  const float* zeros_of(int64_t p, int64_t s) const {
+    return weights.zeros + (p * w->spans + s) * kPanelColumns;
+  }
   const int8_t* values(int64_t tile, int64_t k) const {
     return a->values + tile * kTileRows * w->k_padded + k / 64 * kTileBytes + k % 64;
   }
@@ -166,8 +169,8 @@ inline void add_square(const AmxPanels& t, const Square& q, const int32_t* produ
   }
   const bool has_zeros = !Offset && t.weights.zeros;
   if (has_zeros) {
-    zeros[0] = load(t.weights.zeros + q.s * kPanelColumns);
-    zeros[1] = load(t.weights.zeros + q.s * kPanelColumns + kBlockColumns);
+    zeros[0] = load(t.zeros_of(q.panel, q.s));
+    zeros[1] = load(t.zeros_of(q.panel, q.s) + kBlockColumns);
   }
 #pragma GCC unroll 8
   for (int64_t r = 0; r < kSlice; ++r) {
@@ -472,18 +475,31 @@ void wide_panels(const PanelProduct& product) {
   }
   auto* bytes = static_cast<uint8_t*>(product.scratch);
   uint8_t* second = bytes + kBlockColumns * least(kWideSpan, w.k_padded);
-  auto* scales = reinterpret_cast<float*>(second + kBlockColumns * least(kWideSpan, w.k_padded));
-  t.weights = {{bytes, second}, scales, nullptr};
+  // The scales of int4, the zero points of int8.
+  auto* factors = reinterpret_cast<float*>(second + kBlockColumns * least(kWideSpan, w.k_padded));
+  const bool is_int4 = w.format == WeightFormat::Int4;
+  t.weights = {{bytes, second}, is_int4 ? factors : nullptr, is_int4 ? nullptr : factors};
   t.block_bytes = 0;
-  multiply_squares<SumKind::ScaledFloats, false>(t, 1, [&](int64_t p, int64_t begin, int64_t end) {
+  const auto prepare = [&](int64_t p, int64_t begin, int64_t end) {
     const uint8_t* first = w.blocks + 2 * (product.panel + p) * w.block_bytes + bytes_before(w, begin);
-    float* of = scales + (p * wide.spans + begin / kWideSpan) * kPanelColumns;
-    unpack_wide<false>(w, first, begin, end, bytes, of);
-    unpack_wide<false>(w, first + w.block_bytes, begin, end, second, of + kBlockColumns);
+    float* of = factors + (p * wide.spans + begin / kWideSpan) * kPanelColumns;
+    for (int64_t b = 0; b < 2; ++b, first += w.block_bytes, of += kBlockColumns) {
+      uint8_t* to = b == 0 ? bytes : second;
+      if (is_int4) {
+        unpack_wide<false>(w, first, begin, end, to, of);
+      } else {
+        gather_wide(w, first, begin, end, _mm512_set1_epi8(-128), 0.0f, to, of);
+      }
+    }
     t.first_input = begin;
     settle_memory(product.scratch);
     return read_ahead(t, p, begin, end, [&](int64_t k) { return bytes_before(w, k); });
-  });
+  };
+  if (is_int4) {
+    multiply_squares<SumKind::ScaledFloats, false>(t, 1, prepare);
+  } else {
+    multiply_squares<SumKind::Floats, false>(t, 1, prepare);
+  }
   _tile_release();
 }
 

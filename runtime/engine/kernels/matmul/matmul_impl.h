@@ -625,21 +625,44 @@ void int_panels(const PanelProduct& product) {
   int_panels_with<int_tile_of<false>, int_tile_of<!kDot8IsWide>>(product, *product.weights);
 }
 
-// ---- Wide spans: int8 as it is stored, int4 as int8 with one scale for all groups of a span. So the sums of
-// a prompt leave integers every kWideSpan inputs, where groups would leave them every 32.
+// ---- Wide spans: int8 as it is, with a zero point for each column or without, int4 as int8 with one scale
+// for all groups of a span. So the sums of a prompt leave integers every kWideSpan inputs, where groups would
+// leave them every 32.
 
 // The weights as these products see them.
 WeightView widened(const WeightView& w) {
   WeightView wide = w;
   wide.span = wide.group = kWideSpan;
   wide.spans = wide.groups = (w.k_padded + kWideSpan - 1) / kWideSpan;
-  wide.has_zeros = false;  // or part of the weights already
+  if (w.format == WeightFormat::Int4) wide.has_zeros = false;  // they become part of the weights
   return wide;
 }
 
-// Bytes of an int4 block before input k, which begins a group.
+// Bytes of a block before input k, which begins a group.
 inline int64_t bytes_before(const WeightView& w, int64_t k) {
-  return k * kBlockColumns / 2 + (k + w.group - 1) / w.group * trailer_bytes(w);
+  const int64_t inputs = w.format == WeightFormat::Int4 ? k * kBlockColumns / 2 : k * kBlockColumns;
+  return inputs + (k + w.group - 1) / w.group * trailer_bytes(w);
+}
+
+// Inputs k0 … k1-1, one span, of a block of int8 with zero points at p as [k/4][16][4] without what stands
+// between its groups, each byte plus `shift`. The zero points, a column's the same in all groups, plus
+// `offset` go to `zeros`.
+void gather_wide(const WeightView& w, const uint8_t* p, int64_t k0, int64_t k1, VI shift, float offset,
+                 uint8_t* to, float* zeros) {
+  for (int64_t k = k0, size = 0; k < k1; k += size) {
+    size = least(w.group, k1 - k);
+    for (int64_t i = 0; i < size * kBlockColumns; i += kLanes * 4) {
+      store_bytes(to + i, add_bytes(load_bytes(p + i), shift));
+    }
+    p += size * kBlockColumns;
+    to += size * kBlockColumns;
+    if (k == k0) {
+      for (int64_t v = 0; v < kBlockVectors; ++v) {
+        store(zeros + v * kLanes, add(group_zeros(p, scale_bytes(w), v), splat(offset)));
+      }
+    }
+    p += trailer_bytes(w);
+  }
 }
 
 typedef uint16_t Shorts __attribute__((vector_size(sizeof(VI))));
@@ -747,19 +770,28 @@ void wide_panels_with(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const WeightView wide = widened(w);
   if (is_multiplied_in_place(w)) return int_panels_with<tile_of, tile_of>(product, wide);
+  const bool is_int4 = w.format == WeightFormat::Int4;
   auto* bytes = static_cast<uint8_t*>(product.scratch);
-  auto* scales = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
+  // The scales of int4, the zero points of int8.
+  auto* factors = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
   int_tiles<tile_of, tile_of>(product, wide, [&](int64_t p, int64_t begin, int64_t end) {
     for (int64_t b = 0; b < 2; ++b) {
       const uint8_t* block = w.blocks + (2 * p + b) * w.block_bytes;
       for (int64_t s = begin; s < end; ++s) {
-        const int64_t k = s * kWideSpan;
-        unpack_wide<true>(w, block + bytes_before(w, k), k, least(k + kWideSpan, w.k_padded),
-                          bytes + (b * w.k_padded + k) * kBlockColumns,
-                          scales + s * kPanelColumns + b * kBlockColumns);
+        const int64_t k = s * kWideSpan, k_end = least(k + kWideSpan, w.k_padded);
+        const uint8_t* from = block + bytes_before(w, k);
+        uint8_t* to = bytes + (b * w.k_padded + k) * kBlockColumns;
+        float* of = factors + s * kPanelColumns + b * kBlockColumns;
+        if (is_int4) {
+          unpack_wide<true>(w, from, k, k_end, to, of);
+        } else {
+          gather_wide(w, from, k, k_end, splat_int(0), kDot8KeepsOffset ? 128.0f : 0.0f, to, of);
+        }
       }
     }
-    return IntPanel{{bytes, bytes + kBlockColumns * w.k_padded}, scales, nullptr};
+    return IntPanel{{bytes, bytes + kBlockColumns * w.k_padded},
+                    is_int4 ? factors : nullptr,
+                    is_int4 ? nullptr : factors};
   });
 }
 

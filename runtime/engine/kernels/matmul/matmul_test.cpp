@@ -321,7 +321,7 @@ TEST(wide_products) {
   constexpr int64_t kMostRows = 40;
   for (const Case& c : all_cases(true)) {
     const Matrix m(c);
-    const bool has_kernels = c.weight != DType::Int8 || (c.group == 0 && !c.zero);
+    const bool has_kernels = c.weight != DType::Int8 || c.group == 0;
     const auto x = activations(kMostRows, c.k);
     const std::vector<Range> expected = has_kernels ? defined_wide(m, x, kMostRows) : std::vector<Range>();
     std::vector<float> reference;
@@ -373,6 +373,26 @@ TEST(wide_products_of_extreme_groups) {
                    n < 4 ? 0 : 6 * step * std::sqrt(squares / 12) + 1e-6 * std::abs(sum));
       }
     }
+  }
+}
+
+// int8 as far from its zero points as it can be, in sums of whole spans: exact to the last one.
+TEST(wide_products_of_extreme_zero_points) {
+  Matrix m({DType::Int8, DType::Float32, 64, kWideSpan, 0, DType::Int8});
+  for (int64_t i = 0; i < m.stored.weight.size(); ++i)
+    m.stored.weight.as<int8_t>()[i] = i / kWideSpan % 2 == 0 ? 127 : -128;
+  for (int64_t i = 0; i < m.stored.zero->size(); ++i) {
+    m.stored.zero->as<int8_t>()[i] = i % 2 == 0 ? -128 : 127;
+    m.stored.scale.as<float>()[i] = 1.0f;
+  }
+  ThreadPool pool(1);
+  m.packed = std::make_unique<PackedMatrix>(m.stored);
+  m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
+  const std::vector<float> x(40 * kWideSpan, 127.0f);  // a scale of one
+  for (const Isa isa : kAllIsas) {
+    if (!isa_supported(isa)) continue;
+    const auto y = multiply(m, *wide_kernels(isa, m.packed->view()), x, 40, true);
+    for (size_t i = 0; i < y.size(); ++i) CHECK_EQ(y[i], (i % 2 == 0 ? 1.0f : -1.0f) * 127 * 255 * kWideSpan);
   }
 }
 
