@@ -13,34 +13,6 @@ namespace {
 
 constexpr int64_t kTileBytes = 1024;  // 16 rows of 64 bytes
 
-// Asks for what is used next, a share at a time, while something else is computed: the same piece of both
-// blocks of a panel.
-class ReadAhead {
- public:
-  ReadAhead() = default;
-  ReadAhead(const WeightView& w, int64_t panel, int64_t begin, int64_t end, int64_t shares)
-      : at_(w.blocks + 2 * panel * w.block_bytes + begin),
-        second_(at_ + w.block_bytes),
-        bytes_(end - begin),
-        left_(2 * bytes_),
-        share_((left_ / shares + 63) / 64 * 64) {}
-
-  __attribute__((always_inline)) void share() {
-    for (int64_t i = 0; i < share_ && left_ > 0; i += 64, at_ += 64, left_ -= 64) {
-      if (left_ <= bytes_ && second_) {
-        at_ = second_;
-        second_ = nullptr;
-      }
-      _mm_prefetch(reinterpret_cast<const char*>(at_), _MM_HINT_T1);
-    }
-  }
-
- private:
-  const uint8_t* at_ = nullptr;
-  const uint8_t* second_ = nullptr;
-  int64_t bytes_ = 0, left_ = 0, share_ = 0;
-};
-
 // Panels of weights and what they are multiplied with.
 struct AmxPanels {
   const WeightView* w;
@@ -442,9 +414,8 @@ void amx_panels(const PanelProduct& product) {
   const VI to_signed = _mm512_set1_epi8(w.format == WeightFormat::Int4 ? -8 : -128);
   t.count = 1;
   for (int64_t p = 0; p < product.panels; ++p) {
-    PanelProduct of = product;
-    of.panel = t.first = product.panel + p;
-    t.weights = unpack(of, to_signed, 0.0f);
+    t.first = product.panel + p;
+    t.weights = unpack(w, t.first, 0, w.k_padded, to_signed, 0.0f, product.scratch);
     t.block_bytes = 0;
     t.sums = product.sums + p * product.sums_stride;
     settle_memory(product.scratch);

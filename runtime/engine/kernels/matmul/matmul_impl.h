@@ -355,19 +355,26 @@ struct IntPanel {
   const float* zeros;   // the same, plus the `offset` of unpack()
 };
 
-// Both blocks of a panel as bytes, for products that use them many times, in scratch memory. `shift` is added
-// in each byte: to q + 8 of int4, q + 128 of int8.
-IntPanel unpack(const PanelProduct& product, VI shift, float offset) {
-  const WeightView& w = *product.weights;
-  auto* bytes = static_cast<uint8_t*>(product.scratch);
+// Bytes of a block before input k, which begins a group.
+inline int64_t bytes_before(const WeightView& w, int64_t k) {
+  const int64_t inputs = w.format == WeightFormat::Int4 ? k * kBlockColumns / 2 : k * kBlockColumns;
+  return inputs + (k + w.group - 1) / w.group * trailer_bytes(w);
+}
+
+// Inputs k0 … k1-1, whole spans, of both blocks of a panel as bytes, for products that use them many times,
+// at their places in scratch memory for the panel. `shift` is added in each byte: to q + 8 of int4, q + 128
+// of int8.
+IntPanel unpack(const WeightView& w, int64_t panel, int64_t k0, int64_t k1, VI shift, float offset,
+                void* scratch) {
+  auto* bytes = static_cast<uint8_t*>(scratch);
   auto* scales = reinterpret_cast<float*>(bytes + kPanelColumns * w.k_padded);
   float* zeros = scales + w.groups * kPanelColumns;
   const int64_t skip = scale_bytes(w);
   for (int64_t b = 0; b < 2; ++b) {
-    const uint8_t* p = w.blocks + (2 * product.panel + b) * w.block_bytes;
-    uint8_t* to = bytes + b * kBlockColumns * w.k_padded;
-    for (int64_t g = 0; g < w.groups; ++g) {
-      const int64_t size = least(w.group, w.k_padded - g * w.group);
+    const uint8_t* p = w.blocks + (2 * panel + b) * w.block_bytes + bytes_before(w, k0);
+    uint8_t* to = bytes + (b * w.k_padded + k0) * kBlockColumns;
+    for (int64_t k = k0, g = k0 / w.group, size = 0; k < k1; k += size, ++g) {
+      size = least(w.group, k1 - k);
       if (w.format == WeightFormat::Int8) {
         for (int64_t i = 0; i < size * kBlockColumns; i += kLanes * 4) {
           store_bytes(to + i, add_bytes(load_bytes(p + i), shift));
@@ -405,6 +412,7 @@ struct IntTile {
   const int32_t* x_corrections;  // [groups][R]
   float* sums;                   // [R][32]
   int64_t span0, span1;
+  int64_t ahead;  // how many bytes before their use weights are asked for
 };
 
 // Integers join integers.
@@ -457,6 +465,8 @@ void int_tile(const IntTile& t) {
       int64_t i = 0;
       do {
         VI weights[kVectors];
+#pragma GCC unroll 2
+        for (int64_t b = 0; b < kBlocks; ++b) prefetch(p[b] + i * kBlockColumns + t.ahead);
 #pragma GCC unroll 8
         for (int64_t v = 0; v < kVectors; ++v) {
           weights[v] =
@@ -536,6 +546,34 @@ void int_tile_of(int64_t rows, const IntTile& t) {
   int_tile_with_rows<1, Wide>(t);
 }
 
+// Asks for what is used next, a share at a time, while something else is computed: the same piece of both
+// blocks of a panel.
+class ReadAhead {
+ public:
+  ReadAhead() = default;
+  ReadAhead(const WeightView& w, int64_t panel, int64_t begin, int64_t end, int64_t shares)
+      : at_(w.blocks + 2 * panel * w.block_bytes + begin),
+        second_(at_ + w.block_bytes),
+        bytes_(end - begin),
+        left_(2 * bytes_),
+        share_((left_ / shares + 63) / 64 * 64) {}
+
+  __attribute__((always_inline)) void share() {
+    for (int64_t i = 0; i < share_ && left_ > 0; i += 64, at_ += 64, left_ -= 64) {
+      if (left_ <= bytes_ && second_) {
+        at_ = second_;
+        second_ = nullptr;
+      }
+      __builtin_prefetch(at_, 0, 2);  // to the second-level cache
+    }
+  }
+
+ private:
+  const uint8_t* at_ = nullptr;
+  const uint8_t* second_ = nullptr;
+  int64_t bytes_ = 0, left_ = 0, share_ = 0;
+};
+
 // One panel at a time.
 template <class Multiply>
 inline void each_panel(const PanelProduct& product, const Multiply& multiply) {
@@ -546,6 +584,11 @@ inline void each_panel(const PanelProduct& product, const Multiply& multiply) {
     one.sums = product.sums + p * product.sums_stride;
     multiply(one);
   }
+}
+
+// int8 without anything between its groups is multiplied as it is stored; other weights are unpacked.
+inline bool is_multiplied_in_place(const WeightView& w) {
+  return w.format == WeightFormat::Int8 && trailer_bytes(w) == 0;
 }
 
 // The tiles of all rows, by any functions that multiply one, and one with activations of -128. `w` are the
@@ -562,10 +605,19 @@ void int_tiles(const PanelProduct& product, const WeightView& w, const Prepare& 
   // As much of a panel at a time as stays in the first-level cache beside the activations of a tile: 16 to 32
   // KiB.
   const int64_t step = 1024 / w.span / (3 - kBlocks);
+  const int64_t tiles = (a.rows + kRows - 1) / kRows * (2 / kBlocks);
+  const bool in_place = is_multiplied_in_place(*product.weights);
   for (int64_t s = 0; s < w.spans; s += step) {
     const int64_t end = least(s + step, w.spans);
     for (int64_t p = 0; p < product.panels; ++p) {
       const IntPanel panel = prepare(product.panel + p, s, end);
+      // To be unpacked next: the same inputs of the next panel, or those behind them of the first one, or
+      // then the panel that follows in memory.
+      const bool is_last = p + 1 == product.panels;
+      const int64_t s_next = !is_last ? s : end < w.spans ? end : 0;
+      const int64_t p_next = !is_last ? p + 1 : end < w.spans ? 0 : product.panels;
+      ReadAhead next(w, product.panel + p_next, bytes_before(*product.weights, s_next * w.span),
+                     bytes_before(*product.weights, least((s_next + step) * w.span, w.k_padded)), tiles);
       float* sums = product.sums + p * product.sums_stride;
       for (int64_t c = 0; c < 2; c += kBlocks) {
         for (int64_t r = 0, rows = 0; r < a.rows; r += rows) {
@@ -579,17 +631,15 @@ void int_tiles(const PanelProduct& product, const WeightView& w, const Prepare& 
                              .x_corrections = a.corrections + r * product.weights->groups,
                              .sums = sums + r * kPanelColumns + c * kBlockColumns,
                              .span0 = s,
-                             .span1 = end};
+                             .span1 = end,
+                             // The first tile brings them from memory.
+                             .ahead = in_place && r == 0 ? kPrefetchBytes : 0};
+          if (!in_place) next.share();
           a.has_lowest ? wide_tile_of(rows, tile) : tile_of(rows, tile);
         }
       }
     }
   }
-}
-
-// int8 without anything between its groups is multiplied as it is stored; other weights are unpacked.
-inline bool is_multiplied_in_place(const WeightView& w) {
-  return w.format == WeightFormat::Int8 && trailer_bytes(w) == 0;
 }
 
 inline IntPanel stored_panel(const WeightView& w, int64_t panel) {
@@ -613,11 +663,11 @@ void int_panels_with(const PanelProduct& product, const WeightView& w) {
     return int_tiles<tile_of, wide_tile_of>(product, w,
                                             [&](int64_t p, int64_t, int64_t) { return stored_panel(w, p); });
   }
-  each_panel(product, [&](const PanelProduct& one) {
-    // As int8 is stored, q + 128.
-    const VI shift = splat_int(w.format == WeightFormat::Int8 ? 0 : 0x78787878);
-    const IntPanel panel = unpack(one, shift, kDot8KeepsOffset ? 128.0f : 0.0f);
-    int_tiles<tile_of, wide_tile_of>(one, w, [&](int64_t, int64_t, int64_t) { return panel; });
+  // As int8 is stored, q + 128.
+  const VI shift = splat_int(w.format == WeightFormat::Int8 ? 0 : 0x78787878);
+  int_tiles<tile_of, wide_tile_of>(product, w, [&](int64_t p, int64_t begin, int64_t end) {
+    return unpack(w, p, begin * w.span, least(end * w.span, w.k_padded), shift,
+                  kDot8KeepsOffset ? 128.0f : 0.0f, product.scratch);
   });
 }
 
@@ -636,12 +686,6 @@ WeightView widened(const WeightView& w) {
   wide.spans = wide.groups = (w.k_padded + kWideSpan - 1) / kWideSpan;
   if (w.format == WeightFormat::Int4) wide.has_zeros = false;  // they become part of the weights
   return wide;
-}
-
-// Bytes of a block before input k, which begins a group.
-inline int64_t bytes_before(const WeightView& w, int64_t k) {
-  const int64_t inputs = w.format == WeightFormat::Int4 ? k * kBlockColumns / 2 : k * kBlockColumns;
-  return inputs + (k + w.group - 1) / w.group * trailer_bytes(w);
 }
 
 // Inputs k0 … k1-1, one span, of a block of int8 with zero points at p as [k/4][16][4] without what stands
