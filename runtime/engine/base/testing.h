@@ -5,6 +5,7 @@
 #ifndef MINDIR_LLM_BASE_TESTING_H_
 #define MINDIR_LLM_BASE_TESTING_H_
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -100,11 +101,15 @@ inline int run_all() {
   int failed = 0;
   for (const Case& c : cases()) {
     failures_of_case() = 0;
+    const auto begin = std::chrono::steady_clock::now();
     try {
       c.body();
     } catch (const std::exception& e) {
       report(c.name, 0, std::string("unexpected exception: ") + e.what());
     }
+    // Where the time of a slow program goes: `ctest -V` shows it.
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
+    if (taken.count() > 1) std::printf("%s: %.1f s\n", c.name, taken.count());
     if (failures_of_case()) {
       ++failed;
       std::fprintf(stderr, "FAILED %s\n", c.name);
