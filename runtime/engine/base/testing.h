@@ -75,6 +75,13 @@ inline std::vector<std::string> bundles() {
   return out;
 }
 
+// Whether MINDIR_LLM_TEST_EMULATED is 1: each operation takes some fifty times as long, and what does not
+// depend on the machine is tested elsewhere.
+inline bool is_emulated() {
+  const char* value = std::getenv("MINDIR_LLM_TEST_EMULATED");
+  return value && std::string(value) == "1";
+}
+
 struct Registration {
   Registration(const char* name, void (*body)()) { cases().push_back({name, body}); }
 };

@@ -336,6 +336,8 @@ TEST(matrix_unit_and_scores_that_are_not_finite) {
 // Rows of a prompt one by one, in chunks and all at once, by any number of threads: the same bits.
 TEST(does_not_depend_on_chunks_or_threads) {
   for (size_t i = 0; i < 2 * kShapes.size(); ++i) {
+    // Emulated, a shape has floats or int8, the next one the other.
+    if (testing::is_emulated() && i / 2 % 2 != i % 2) continue;
     const auto& [heads, kv_heads, d] = kShapes[i / 2];
     const int32_t rows = 530;
     const Setup setup =
