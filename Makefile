@@ -56,6 +56,20 @@ build/test-bundles/.ready: $(VENV)/.ready $(wildcard $(DEMO_CHECKPOINT)/*) $(wil
 	$(EXPORT) build/test-bundles/cpu-kv8 --dtype float32 --kv-dtype int8 --batch 3 --max-seq-len 96 --prefill-chunk 8
 	touch $@
 
+# stories260K, a real trained model, where the data of the tests is (MINDIR_LLM_SHARED_DATA): a bundle for each kind of
+# weights and caches.
+STORIES_CHECKPOINT := $(or $(MINDIR_LLM_SHARED_DATA),shared/data)/models/stories260K/hf
+STORIES_BUNDLES := $(addprefix build/stories260k/,float32 a16w8 a16w4 float32-kv8 a16w8-kv8)
+build/stories260k/.ready: $(VENV)/.ready $(wildcard export/*.py models/*.py)
+	rm -rf build/stories260k
+	mkdir -p build/stories260k
+	$(BIN)/mindir-llm export $(STORIES_CHECKPOINT) build/stories260k/float32 --dtype float32
+	$(BIN)/mindir-llm export $(STORIES_CHECKPOINT) build/stories260k/a16w8 --quant a16w8
+	$(BIN)/mindir-llm export $(STORIES_CHECKPOINT) build/stories260k/a16w4 --quant a16w4
+	$(BIN)/mindir-llm export $(STORIES_CHECKPOINT) build/stories260k/float32-kv8 --dtype float32 --kv-dtype int8
+	$(BIN)/mindir-llm export $(STORIES_CHECKPOINT) build/stories260k/a16w8-kv8 --quant a16w8 --kv-dtype int8
+	touch $@
+
 # The libraries, the executable and the C++ tests.
 build-cpp: setup
 	mkdir -p build
@@ -90,11 +104,12 @@ test-tsan: setup build/test-bundles/.ready
 # The C++ unit tests (tokenizers, kernels, sessions) and whole generations on emulated processors, built by Debian's
 # cross compilers: 64-bit ARM with plain NEON, with its dot products and with its matrix products, ARMv7 with a fused
 # multiply-add and without one (all but the first of a machine run only tests of what differs), and 64-bit RISC-V.
-# Executables are static. The text must be that of this machine.
+# Executables are static. The text must be that of this machine, also the whole story of stories260K where that is.
 CROSS_TOOLS := g++-aarch64-linux-gnu g++-arm-linux-gnueabihf g++-riscv64-linux-gnu qemu-user
 # What differs between the levels of ARM: products with quantized weights.
 KERNEL_BUNDLES := $(abspath build/test-bundles/cpu-a16w8):$(abspath build/test-bundles/cpu-a16w4)
-CROSS_CTEST = $(BIN)/ctest --output-on-failure --test-dir build/cross-$*/runtime/engine
+# An emulated processor takes fewer steps of sessions, and half of the prompts of attention.
+CROSS_CTEST = MINDIR_LLM_TEST_EMULATED=1 $(BIN)/ctest -j $(JOBS) --output-on-failure --test-dir build/cross-$*/runtime/engine
 FIRST_PROCESSOR_aarch64 := QEMU_CPU=cortex-a57 MINDIR_LLM_TEST_ISA=neon
 FIRST_PROCESSOR_armv7 := QEMU_CPU=cortex-a7 MINDIR_LLM_TEST_ISA=vfpv4
 FIRST_PROCESSOR_riscv64 := QEMU_CPU=rv64 MINDIR_LLM_TEST_ISA=generic
@@ -110,12 +125,13 @@ build-cross-%: setup cross-tools-%
 	$(CMAKE) -S . -B build/cross-$* -DMLLM_BUILD_TESTS=ON -DMLLM_WERROR=ON -DCMAKE_EXE_LINKER_FLAGS=-static -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/runtime/engine/cmake/toolchains/$*.cmake > build/cross-$*.log || (cat build/cross-$*.log && false)
 	$(BIN)/cmake --build build/cross-$* -j $(JOBS)
 
-test-cross-%: build-cross-% build/test-bundles/.ready
+test-cross-%: build-cross-% build/test-bundles/.ready $(if $(wildcard $(STORIES_CHECKPOINT)),build/stories260k/.ready)
 	MINDIR_LLM_TEST_BUNDLES=$(TEST_BUNDLES) $(FIRST_PROCESSOR_$*) $(CROSS_CTEST)
 	$(if $(filter aarch64,$*),MINDIR_LLM_TEST_BUNDLES=$(KERNEL_BUNDLES) QEMU_CPU=neoverse-n1 MINDIR_LLM_TEST_ISA=neondot $(CROSS_CTEST) $(KERNEL_TESTS))
 	$(if $(filter aarch64,$*),MINDIR_LLM_TEST_BUNDLES=$(KERNEL_BUNDLES) QEMU_CPU=max MINDIR_LLM_TEST_ISA=neoni8mm $(CROSS_CTEST) $(KERNEL_TESTS))
 	$(if $(filter armv7,$*),MINDIR_LLM_TEST_BUNDLES=$(KERNEL_BUNDLES) QEMU_CPU=cortex-a9 MINDIR_LLM_TEST_ISA=generic $(CROSS_CTEST) $(KERNEL_TESTS))
 	$(BIN)/python -m mindir_llm.tools.package.cross compare $* build/cross-$*/runtime/engine/mindir-llm build/test-bundles/cpu-float32 build/test-bundles/cpu-a16w8 build/test-bundles/cpu-kv8
+	$(if $(wildcard $(STORIES_CHECKPOINT)),$(BIN)/python -m mindir_llm.tools.package.cross --tokens 200 compare $* build/cross-$*/runtime/engine/mindir-llm $(STORIES_BUNDLES),@echo "no stories260K in MINDIR_LLM_SHARED_DATA: its story was not compared")
 
 test-cross: test-cross-aarch64 test-cross-armv7 test-cross-riscv64
 

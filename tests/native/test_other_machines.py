@@ -1,6 +1,6 @@
 """Kernels of machines that this one is not compile, where Debian's compiler for such a machine is installed.
 
-`make test-cross` runs them too, which takes hours; this takes seconds, and fails when a header that they
+`make test-cross` runs them too, which takes long; this takes seconds, and fails when a header that they
 share with this machine's kernels has lost what they call.
 """
 

@@ -59,9 +59,7 @@ def build(target: Target, work: Path, jobs: int, compiler: Path | None = None) -
     log.write_text("")
     toolchains = root / "runtime" / "engine" / "cmake" / "toolchains"
     binary = folder / "build"
-    configure = _configure(root, binary)
-    if target.name in ("x86_64", "riscv64"):  # where programs of both links have been run and compared
-        configure.append("-DMLLM_LTO=ON")
+    configure = [*_configure(root, binary), "-DMLLM_LTO=ON"]
     if not target.is_host():
         configure.append(f"-DCMAKE_TOOLCHAIN_FILE={toolchains / (target.name + '.cmake')}")
     # The static library comes from GCC in any case: those who link it have GCC's C++ runtime.

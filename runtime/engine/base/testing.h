@@ -5,6 +5,7 @@
 #ifndef MINDIR_LLM_BASE_TESTING_H_
 #define MINDIR_LLM_BASE_TESTING_H_
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -74,6 +75,13 @@ inline std::vector<std::string> bundles() {
   return out;
 }
 
+// Whether MINDIR_LLM_TEST_EMULATED is 1: each operation takes some fifty times as long, and what does not
+// depend on the machine is tested elsewhere.
+inline bool is_emulated() {
+  const char* value = std::getenv("MINDIR_LLM_TEST_EMULATED");
+  return value && std::string(value) == "1";
+}
+
 struct Registration {
   Registration(const char* name, void (*body)()) { cases().push_back({name, body}); }
 };
@@ -100,11 +108,15 @@ inline int run_all() {
   int failed = 0;
   for (const Case& c : cases()) {
     failures_of_case() = 0;
+    const auto begin = std::chrono::steady_clock::now();
     try {
       c.body();
     } catch (const std::exception& e) {
       report(c.name, 0, std::string("unexpected exception: ") + e.what());
     }
+    // Where the time of a slow program goes: `ctest -V` shows it.
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - begin;
+    if (taken.count() > 1) std::printf("%s: %.1f s\n", c.name, taken.count());
     if (failures_of_case()) {
       ++failed;
       std::fprintf(stderr, "FAILED %s\n", c.name);

@@ -112,6 +112,13 @@ struct Matrix {
     }
     return (integer(n, k) - zero(n, k)) * scale(n, k);
   }
+  // All of them, [columns, inputs]: sums go over each many times.
+  std::vector<double> weights() const {
+    std::vector<double> out;
+    for (int64_t n = 0; n < packed->columns(); ++n)
+      for (int64_t k = 0; k < packed->view().k; ++k) out.push_back(weight(n, k));
+    return out;
+  }
 
   StoredWeights stored;
   std::unique_ptr<PackedMatrix> packed;
@@ -230,12 +237,31 @@ bool rounds_twice(Isa isa) {
   return isa == Isa::Generic && !testing::kGenericIsFused;
 }
 
+struct Range {
+  double value, tolerance;
+};
+
 constexpr int64_t kRowCounts[] = {1, 2, 5, 12, 13, 16, 17, 40};
 
 TEST(float_products) {
   for (const Case& c : all_cases(false)) {
     const Matrix m(c);
     const auto x = activations(40, c.k);
+    const std::vector<double> weights = m.weights();
+    std::vector<Range> expected;
+    for (int64_t r = 0; r < 40; ++r) {
+      for (int64_t n = 0; n < c.n; ++n) {
+        double sum = 0, size = 0;
+        for (int64_t k = 0; k < c.k; ++k) {
+          const double product =
+              double{x[static_cast<size_t>(r * c.k + k)]} * weights[static_cast<size_t>(n * c.k + k)];
+          sum += product;
+          size += product * product;
+        }
+        // Rounding errors of about 128 + k/128 additions of random sign.
+        expected.push_back({sum, 2e-6 * std::sqrt(size) + 1e-12});
+      }
+    }
     for (const Isa isa : kAllIsas) {
       if (!isa_supported(isa)) continue;
       std::vector<float> alone;
@@ -244,18 +270,8 @@ TEST(float_products) {
         const auto y = multiply(m, matmul_kernels(isa, 1, false), row, 1, false);
         alone.insert(alone.end(), y.begin(), y.end());
       }
-      for (int64_t r = 0; r < 40; ++r) {
-        for (int64_t n = 0; n < c.n; ++n) {
-          double sum = 0, size = 0;
-          for (int64_t k = 0; k < c.k; ++k) {
-            const double product = double{x[static_cast<size_t>(r * c.k + k)]} * m.weight(n, k);
-            sum += product;
-            size += product * product;
-          }
-          // Rounding errors of about 128 + k/128 additions of random sign.
-          CHECK_NEAR(alone[static_cast<size_t>(r * c.n + n)], sum, 2e-6 * std::sqrt(size) + 1e-12);
-        }
-      }
+      for (size_t i = 0; i < alone.size(); ++i)
+        CHECK_NEAR(alone[i], expected[i].value, expected[i].tolerance);
       // Exactly the same whatever rows are beside it.
       for (const int64_t rows : kRowCounts) {
         const auto y = multiply(m, matmul_kernels(isa, rows, false), x, rows, false);
@@ -280,35 +296,40 @@ std::vector<double> rounded_row(const float* x, int64_t k, int64_t span) {
   return values;
 }
 
-struct Range {
-  double value, tolerance;
-};
-
 // What products with wide spans are defined as, [rows][columns]. Integers are multiplied as they are; of int4
 // groups, which become int8, each column of a span is rounded by half a step at most, in which the largest
 // possible weight of the span is 127.
 std::vector<Range> defined_wide(const Matrix& m, const std::vector<float>& x, int64_t rows) {
-  const int64_t k_count = m.packed->view().k;
+  const int64_t k_count = m.packed->view().k, columns = m.packed->columns();
   const bool has_column_scale = m.packed->column_scale() != nullptr;
+  // Of each column: weights without what is multiplied at the end, and the step of each span.
+  const int64_t spans = (k_count + kWideSpan - 1) / kWideSpan;
+  std::vector<double> weights, steps(static_cast<size_t>(columns * spans));
+  for (int64_t n = 0; n < columns; ++n) {
+    for (int64_t k = 0; k < k_count; ++k) {
+      const double scale = has_column_scale ? 1.0 : m.scale(n, k);
+      const double zero = m.zero(n, k);
+      weights.push_back((m.integer(n, k) - zero) * scale);
+      double& step = steps[static_cast<size_t>(n * spans + k / kWideSpan)];
+      step = std::max(step, std::max(std::abs(-8 - zero), std::abs(7 - zero)) * scale / 127);
+    }
+  }
   std::vector<Range> out;
   for (int64_t r = 0; r < rows; ++r) {
     const std::vector<double> values = rounded_row(&x[static_cast<size_t>(r * k_count)], k_count, kWideSpan);
-    for (int64_t n = 0; n < m.packed->columns(); ++n) {
+    std::vector<double> squares(static_cast<size_t>(spans));
+    for (int64_t k = 0; k < k_count; ++k)
+      squares[static_cast<size_t>(k / kWideSpan)] += std::pow(values[static_cast<size_t>(k)], 2);
+    for (int64_t n = 0; n < columns; ++n) {
       double sum = 0, roundings = 0, size = 0;
-      for (int64_t begin = 0; begin < k_count; begin += kWideSpan) {
-        double step = 0, squares = 0;
-        for (int64_t k = begin; k < std::min(k_count, begin + kWideSpan); ++k) {
-          const double a = values[static_cast<size_t>(k)];
-          const double scale = has_column_scale ? 1.0 : m.scale(n, k);
-          const double zero = m.zero(n, k);
-          const double product = a * (m.integer(n, k) - zero) * scale;
-          sum += product;
-          size += std::abs(product);
-          squares += a * a;
-          step = std::max(step, std::max(std::abs(-8 - zero), std::abs(7 - zero)) * scale / 127);
-        }
-        roundings += squares * step * step / 12;
+      for (int64_t k = 0; k < k_count; ++k) {
+        const double product = values[static_cast<size_t>(k)] * weights[static_cast<size_t>(n * k_count + k)];
+        sum += product;
+        size += std::abs(product);
       }
+      for (int64_t i = 0; i < spans; ++i)
+        roundings +=
+            squares[static_cast<size_t>(i)] * std::pow(steps[static_cast<size_t>(n * spans + i)], 2) / 12;
       if (has_column_scale) roundings = 0;
       const double column = has_column_scale ? m.scale(n, 0) : 1.0;
       out.push_back({sum * column, column * (6 * std::sqrt(roundings) + 1e-6 * size) + 1e-12});
@@ -357,22 +378,24 @@ TEST(wide_products_of_extreme_groups) {
   m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
   std::vector<float> x(40 * 320);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 7 % 255) - 127);
+  const std::vector<double> weights = m.weights();
+  std::vector<Range> expected;
+  for (int64_t r = 0; r < 40; ++r) {
+    for (int64_t n = 0; n < 64; ++n) {
+      double sum = 0, squares = 0;
+      for (int64_t k = 0; k < 320; ++k) {
+        const double a = x[static_cast<size_t>(r * 320 + k)];
+        sum += a * weights[static_cast<size_t>(n * 320 + k)];
+        squares += a * a;
+      }
+      const double step = 135 * 0.01 / 127;
+      expected.push_back({sum, n < 4 ? 0 : 6 * step * std::sqrt(squares / 12) + 1e-6 * std::abs(sum)});
+    }
+  }
   for (const Isa isa : kAllIsas) {
     if (!isa_supported(isa)) continue;
     const auto y = multiply(m, *wide_kernels(isa, m.packed->view()), x, 40, true);
-    for (int64_t r = 0; r < 40; ++r) {
-      for (int64_t n = 0; n < 64; ++n) {
-        double sum = 0, squares = 0;
-        for (int64_t k = 0; k < 320; ++k) {
-          const double a = x[static_cast<size_t>(r * 320 + k)];
-          sum += a * m.weight(n, k);
-          squares += a * a;
-        }
-        const double step = 135 * 0.01 / 127;
-        CHECK_NEAR(y[static_cast<size_t>(r * 64 + n)], sum,
-                   n < 4 ? 0 : 6 * step * std::sqrt(squares / 12) + 1e-6 * std::abs(sum));
-      }
-    }
+    for (size_t i = 0; i < y.size(); ++i) CHECK_NEAR(y[i], expected[i].value, expected[i].tolerance);
   }
 }
 
@@ -399,60 +422,46 @@ TEST(wide_products_of_extreme_zero_points) {
 // What the integer products are defined as: activations rounded to -127 … 127 per span of a row.
 std::vector<double> defined(const Matrix& m, const std::vector<float>& x, int64_t rows) {
   const WeightView& w = m.packed->view();
+  const std::vector<double> weights = m.weights();
   std::vector<double> out;
   for (int64_t r = 0; r < rows; ++r) {
     const std::vector<double> values = rounded_row(&x[static_cast<size_t>(r * w.k)], w.k, w.span);
     for (int64_t n = 0; n < m.packed->columns(); ++n) {
       double sum = 0;
-      for (int64_t k = 0; k < w.k; ++k) sum += values[static_cast<size_t>(k)] * m.weight(n, k);
+      for (int64_t k = 0; k < w.k; ++k)
+        sum += values[static_cast<size_t>(k)] * weights[static_cast<size_t>(n * w.k + k)];
       out.push_back(sum);
     }
   }
   return out;
 }
 
+// Integer sums are exact and every group is added with one rounding, in order: all instruction sets with
+// fused multiply-add give one result, bit for bit, for any number of rows. Those without it round twice.
 TEST(integer_products) {
   for (const Case& c : all_cases(true)) {
     const Matrix m(c);
     const auto x = activations(40, c.k);
     const auto expected = defined(m, x, 40);
-    std::optional<std::vector<float>> first;
+    double size = 0;
+    for (const double e : expected) size = std::max(size, std::abs(e));
+    std::optional<std::vector<float>> reference;
     for (const Isa isa : kAllIsas) {
       if (!isa_supported(isa)) continue;
-      for (const int64_t rows : kRowCounts) {
-        const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true);
-        if (!first) {
-          first = multiply(m, matmul_kernels(isa, 40, true), x, 40, true);
-          double size = 0;
-          for (const double e : expected) size = std::max(size, std::abs(e));
-          for (size_t i = 0; i < expected.size(); ++i) CHECK_NEAR((*first)[i], expected[i], 1e-6 * size);
-        }
-        // Integer sums are exact and every group is added with one rounding, in order: the same bits
-        // everywhere, except that machines without fused multiply-add round twice.
-        for (size_t i = 0; i < y.size(); ++i) {
-          if (rounds_twice(isa)) {
-            CHECK_NEAR(y[i], (*first)[i], 1e-5 * std::abs(y[i]) + 1e-4);
-          } else {
-            CHECK_NEAR(y[i], expected[i], 1e-5 * std::abs(expected[i]) + 1e-4);
-          }
+      if (!rounds_twice(isa) && !reference) {
+        reference = multiply(m, matmul_kernels(isa, 40, true), x, 40, true);
+        for (size_t i = 0; i < expected.size(); ++i) {
+          CHECK_NEAR((*reference)[i], expected[i],
+                     std::min(1e-6 * size, 1e-5 * std::abs(expected[i]) + 1e-4));
         }
       }
-    }
-  }
-}
-
-// All instruction sets with fused multiply-add give one result, bit for bit, for any number of rows.
-TEST(integer_products_do_not_depend_on_the_machine) {
-  for (const Case& c : all_cases(true)) {
-    const Matrix m(c);
-    const auto x = activations(40, c.k);
-    std::optional<std::vector<float>> first;
-    for (const Isa isa : kAllIsas) {
-      if (rounds_twice(isa) || !isa_supported(isa)) continue;
       for (const int64_t rows : kRowCounts) {
         const auto y = multiply(m, matmul_kernels(isa, rows, true), x, rows, true);
-        if (!first) first = multiply(m, matmul_kernels(isa, 40, true), x, 40, true);
-        if (!std::equal(y.begin(), y.end(), first->begin())) {
+        if (rounds_twice(isa)) {
+          for (size_t i = 0; i < y.size(); ++i) {
+            CHECK_NEAR(y[i], expected[i], std::min(1e-6 * size, 1e-5 * std::abs(expected[i]) + 1e-4));
+          }
+        } else if (!std::equal(y.begin(), y.end(), reference->begin())) {
           mllm::testing::report(__FILE__, __LINE__,
                                 std::string(isa_name(isa)) + " differs for " + std::to_string(rows) +
                                     " rows of " + std::to_string(c.n) + " x " + std::to_string(c.k));
@@ -515,13 +524,15 @@ TEST(products_of_int8_rows) {
         for (int64_t i = 0; i < k; ++i) top = std::max(top, std::abs(row[i]));
         const float times = factor > 0 ? factor : top > 0 ? 127.0f / top : 0.0f;
         const float scale = factor > 0 ? 1.0f : top / 127.0f;
+        std::vector<int64_t> values;
+        for (int64_t i = 0; i < k; ++i) {
+          const float moved = row[i] * times;
+          values.push_back(static_cast<int64_t>(std::clamp(std::nearbyint(moved + zero), -128.0f, 127.0f)));
+        }
         for (int64_t c = 0; c < n; ++c) {
           int64_t sum = has_bias ? bias[static_cast<size_t>(c)] : 0;
-          for (int64_t i = 0; i < k; ++i) {
-            const float moved = row[i] * times;
-            const float q = std::clamp(std::nearbyint(moved + zero), -128.0f, 127.0f);
-            sum += static_cast<int64_t>(q) * static_cast<int64_t>(m.integer(c, i));
-          }
+          for (int64_t i = 0; i < k; ++i)
+            sum += values[static_cast<size_t>(i)] * m.stored.weight.as<int8_t>()[c * k + i];
           expected.push_back(static_cast<float>(static_cast<int32_t>(sum)) * scale *
                              static_cast<float>(m.scale(c, 0)));
         }
