@@ -58,7 +58,7 @@ build/test-bundles/.ready: $(VENV)/.ready $(wildcard $(DEMO_CHECKPOINT)/*) $(wil
 
 # stories260K, a real trained model, where the data of the tests is (MINDIR_LLM_SHARED_DATA): a bundle for each kind of
 # weights and caches.
-STORIES_CHECKPOINT := $(or $(MINDIR_LLM_SHARED_DATA),shared/data)/models/stories260K/hf
+STORIES_CHECKPOINT := $(or $(MINDIR_LLM_SHARED_DATA),../shared/data)/models/stories260K/hf
 STORIES_BUNDLES := $(addprefix build/stories260k/,float32 a16w8 a16w4 float32-kv8 a16w8-kv8)
 build/stories260k/.ready: $(VENV)/.ready $(wildcard export/*.py models/*.py)
 	rm -rf build/stories260k
