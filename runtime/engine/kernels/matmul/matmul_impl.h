@@ -428,98 +428,127 @@ inline VI zero_sums(const IntTile& t, int64_t g, int64_t v, int32_t correction) 
       mul(load(t.zeros + g * kPanelColumns + v * kLanes), splat(static_cast<float>(correction / 128))));
 }
 
-template <int R, bool Scaled, bool Wide>
-void int_tile(const IntTile& t) {
-  constexpr int64_t kVectors = kBlocks * kBlockVectors;
-  const WeightView& w = *t.w;
-  // Sums of a span, where groups have scales.
-  alignas(64) float spans[R * kVectors * kLanes];
-  if (Scaled) {
-    for (int64_t i = 0; i < R * kVectors; ++i) store(spans + i * kLanes, zero());
+constexpr int64_t kTileVectors = kBlocks * kBlockVectors;
+
+// The integer sums of rows r0 … r0+R-1, of a tile of `Rows`, over the inputs begin … end-1, group g, kSteps
+// times four of them at once.
+template <int R, int Rows, int kSteps, bool Wide>
+__attribute__((always_inline)) inline void multiply_group(const IntTile& t, int64_t g, int64_t begin,
+                                                          int64_t end, int64_t r0,
+                                                          VI (&acc)[R][kTileVectors]) {
+  const uint8_t* p[kBlocks];
+  for (int64_t b = 0; b < kBlocks; ++b) p[b] = t.block[b] + begin * kBlockColumns;
+  const int8_t* x = t.x + begin * Rows + 4 * r0;
+  const int32_t* corrections = t.x_corrections + g * Rows + r0;
+  if (t.zeros) {
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int64_t v = 0; v < kTileVectors; ++v) acc[r][v] = zero_sums(t, g, v, corrections[r]);
+    }
+  } else {
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const VI start = splat_int(kDot8KeepsOffset ? corrections[r] : 0);
+#pragma GCC unroll 8
+      for (int64_t v = 0; v < kTileVectors; ++v) acc[r][v] = start;
+    }
   }
+  // A loop that the compiler knows to run: else it keeps all sums in memory as well.
+  const int64_t size = end - begin;
+  int64_t i = 0;
+  do {
+#pragma GCC unroll 8
+    for (int step = 0; step < kSteps; ++step, i += 4, x += 4 * Rows) {
+      VI weights[kTileVectors];
+#pragma GCC unroll 2
+      for (int64_t b = 0; b < kBlocks; ++b) prefetch(p[b] + i * kBlockColumns + t.ahead);
+#pragma GCC unroll 8
+      for (int64_t v = 0; v < kTileVectors; ++v) {
+        weights[v] = load_bytes(p[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes * 4);
+      }
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) {
+        const int32_t four = four_bytes(x + 4 * r);
+#pragma GCC unroll 8
+        for (int64_t v = 0; v < kTileVectors; ++v) acc[r][v] = dot8_of<Wide>(acc[r][v], weights[v], four);
+      }
+    }
+  } while (i < size);
+}
+
+// Without scales of groups, of which each is a whole span then.
+template <int R, bool Wide>
+void int_tile(const IntTile& t) {
+  const WeightView& w = *t.w;
   int64_t g = t.span0 * w.span / w.group;
   for (int64_t s = t.span0; s < t.span1; ++s) {
     const int64_t span_end = least(s * w.span + w.span, w.k_padded);
     for (int64_t begin = s * w.span; begin < span_end; begin += w.group, ++g) {
-      const int64_t size = least(w.group, span_end - begin);
-      const uint8_t* p[kBlocks];
-      for (int64_t b = 0; b < kBlocks; ++b) p[b] = t.block[b] + begin * kBlockColumns;
-      const int8_t* x = t.x + begin * R;
-      const int32_t* corrections = t.x_corrections + g * R;
-      VI acc[R][kVectors];
-      if (t.zeros) {
+      VI acc[R][kTileVectors];
+      multiply_group<R, R, 1, Wide>(t, g, begin, least(begin + w.group, span_end), 0, acc);
+      if (t.x_scales == nullptr) {
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = zero_sums(t, g, v, corrections[r]);
-        }
-      } else {
-#pragma GCC unroll 12
-        for (int r = 0; r < R; ++r) {
-          const VI start = splat_int(kDot8KeepsOffset ? corrections[r] : 0);
-#pragma GCC unroll 8
-          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = start;
-        }
-      }
-      // A loop that the compiler knows to run: else it keeps all sums in memory as well.
-      int64_t i = 0;
-      do {
-        VI weights[kVectors];
-#pragma GCC unroll 2
-        for (int64_t b = 0; b < kBlocks; ++b) prefetch(p[b] + i * kBlockColumns + t.ahead);
-#pragma GCC unroll 8
-        for (int64_t v = 0; v < kVectors; ++v) {
-          weights[v] =
-              load_bytes(p[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes * 4);
-        }
-#pragma GCC unroll 12
-        for (int r = 0; r < R; ++r) {
-          const int32_t four = four_bytes(x + 4 * r);
-#pragma GCC unroll 8
-          for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = dot8_of<Wide>(acc[r][v], weights[v], four);
-        }
-        x += 4 * R;
-      } while ((i += 4) < size);
-      if (!Scaled && t.x_scales == nullptr) {
-#pragma GCC unroll 12
-        for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-          for (int64_t v = 0; v < kVectors; ++v)
+          for (int64_t v = 0; v < kTileVectors; ++v)
             add_integers(acc[r][v], t.sums + r * kPanelColumns + v * kLanes);
         }
         continue;
       }
-      V factor[kVectors];
-      if (Scaled) {
-#pragma GCC unroll 8
-        for (int64_t v = 0; v < kVectors; ++v) factor[v] = load(t.scales + g * kPanelColumns + v * kLanes);
-      }
-      // Without scales a group is a whole span. With them a group's sums times these join those of its span.
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r) {
         const V scale = splat(t.x_scales[s * R + r]);
 #pragma GCC unroll 8
-        for (int64_t v = 0; v < kVectors; ++v) {
+        for (int64_t v = 0; v < kTileVectors; ++v) {
           float* sum = t.sums + r * kPanelColumns + v * kLanes;
-          float* span = spans + (r * kVectors + v) * kLanes;
-          if (Scaled) {
-            store(span, fma(to_float(acc[r][v]), factor[v], load(span)));
-          } else {
-            store(sum, fma(to_float(acc[r][v]), scale, load(sum)));
-          }
+          store(sum, fma(to_float(acc[r][v]), scale, load(sum)));
         }
       }
     }
-    if (!Scaled) continue;
+  }
+}
+
+// Whether tiles with scales of groups are multiplied in halves, so that a span's sums of floats stay in
+// registers beside a group's of integers. Worth it where a dot product is one instruction: others share work
+// between rows.
+constexpr bool kHalvesGroupedTiles = kLanes == 16 && kDot8KeepsOffset;
+
+// With scales of groups: sums of a group times these join those of its span. Rows r0 … r0+R-1 of a tile of
+// `Rows`.
+template <int R, int Rows>
+void grouped_rows(const IntTile& t, int64_t r0) {
+  // Groups are so short that ends of loops cost a tenth of the time.
+  constexpr int kSteps = kHalvesGroupedTiles && Rows == kRows ? 8 : 1;
+  const WeightView& w = *t.w;
+  int64_t g = t.span0 * w.span / w.group;
+  for (int64_t s = t.span0; s < t.span1; ++s) {
+    const int64_t span_end = least(s * w.span + w.span, w.k_padded);
+    V span[R][kTileVectors];
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
-      const V scale = splat(t.x_scales[s * R + r]);
 #pragma GCC unroll 8
-      for (int64_t v = 0; v < kVectors; ++v) {
-        float* sum = t.sums + r * kPanelColumns + v * kLanes;
-        float* span = spans + (r * kVectors + v) * kLanes;
-        store(sum, fma(load(span), scale, load(sum)));
-        store(span, zero());
+      for (int64_t v = 0; v < kTileVectors; ++v) span[r][v] = zero();
+    }
+    int64_t begin = s * w.span;
+    do {  // as in multiply_group()
+      VI acc[R][kTileVectors];
+      multiply_group<R, Rows, kSteps, false>(t, g, begin, least(begin + w.group, span_end), r0, acc);
+#pragma GCC unroll 8
+      for (int64_t v = 0; v < kTileVectors; ++v) {
+        const V factor = load(t.scales + g * kPanelColumns + v * kLanes);
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) span[r][v] = fma(to_float(acc[r][v]), factor, span[r][v]);
+      }
+      ++g;
+    } while ((begin += w.group) < span_end);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const V scale = splat(t.x_scales[s * Rows + r0 + r]);
+#pragma GCC unroll 8
+      for (int64_t v = 0; v < kTileVectors; ++v) {
+        float* sum = t.sums + (r0 + r) * kPanelColumns + v * kLanes;
+        store(sum, fma(span[r][v], scale, load(sum)));
       }
     }
   }
@@ -527,11 +556,9 @@ void int_tile(const IntTile& t) {
 
 template <int R, bool Wide>
 void int_tile_with_rows(const IntTile& t) {
-  if (!Wide && t.scales) {
-    int_tile<R, true, false>(t);
-  } else {
-    int_tile<R, false, Wide>(t);
-  }
+  if (Wide || !t.scales) return int_tile<R, Wide>(t);
+  constexpr int kRowsAtOnce = kHalvesGroupedTiles && R > kRows / 2 ? R / 2 : R;
+  for (int64_t r0 = 0; r0 < R; r0 += kRowsAtOnce) grouped_rows<kRowsAtOnce, R>(t, r0);
 }
 
 // Tiles of the sizes that tile_size() gives.
