@@ -300,8 +300,12 @@ def test_a_denied_priority_is_an_error(executable: Path, tiny_bundle: Path, publ
 
 
 def unprivileged() -> dict[str, Any]:
-    """How to start a process that may write nowhere and raise nothing."""
-    options: dict[str, Any] = {"env": {"TMPDIR": "/nowhere"}, "cwd": "/"}
+    """How to start a process that may write nowhere and raise nothing, with an ordinary priority at most."""
+
+    def lower() -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
+
+    options: dict[str, Any] = {"env": {"TMPDIR": "/nowhere"}, "cwd": "/", "preexec_fn": lower}
     return options | {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else options
 
 
