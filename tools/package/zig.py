@@ -15,7 +15,7 @@ __all__ = ["GLIBC", "NEWEST", "RUNTIMES", "TARGETS", "find_zig"]
 
 GLIBC = "2.28"
 # Targets whose programs have been run and compared; others keep Debian's compilers.
-TARGETS = ("x86_64",)
+TARGETS = ("x86_64", "aarch64")
 # Symbols that what is built may need: none of a C++ runtime or of GCC's.
 NEWEST = {"GLIBC": GLIBC, "GLIBCXX": "0", "CXXABI": "0", "GCC": "0"}
 # What it links in.
