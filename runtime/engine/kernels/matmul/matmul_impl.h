@@ -24,6 +24,7 @@ namespace {
 
 constexpr int64_t kBlockVectors = kBlockColumns / kLanes;
 constexpr int64_t kPanelVectors = kPanelColumns / kLanes;
+constexpr int64_t kTileVectors = kBlocks * kBlockVectors;
 // How far ahead of its use decode asks for weights: a little over the latency of memory times the share of
 // its bandwidth that one core gets (about 100 ns * 15 GB/s).
 constexpr int64_t kPrefetchBytes = 2304;
@@ -361,6 +362,10 @@ inline int64_t bytes_before(const WeightView& w, int64_t k) {
   return inputs + (k + w.group - 1) / w.group * trailer_bytes(w);
 }
 
+inline void add_to_bytes(const uint8_t* from, int64_t count, VI shift, uint8_t* to) {
+  for (int64_t i = 0; i < count; i += kLanes * 4) store_bytes(to + i, add_bytes(load_bytes(from + i), shift));
+}
+
 // Inputs k0 … k1-1, whole spans, of both blocks of a panel as bytes, for products that use them many times,
 // at their places in scratch memory for the panel. `shift` is added in each byte: to q + 8 of int4, q + 128
 // of int8.
@@ -376,9 +381,7 @@ IntPanel unpack(const WeightView& w, int64_t panel, int64_t k0, int64_t k1, VI s
     for (int64_t k = k0, g = k0 / w.group, size = 0; k < k1; k += size, ++g) {
       size = least(w.group, k1 - k);
       if (w.format == WeightFormat::Int8) {
-        for (int64_t i = 0; i < size * kBlockColumns; i += kLanes * 4) {
-          store_bytes(to + i, add_bytes(load_bytes(p + i), shift));
-        }
+        add_to_bytes(p, size * kBlockColumns, shift, to);
         p += size * kBlockColumns;
         to += size * kBlockColumns;
       } else {
@@ -427,8 +430,6 @@ inline VI zero_sums(const IntTile& t, int64_t g, int64_t v, int32_t correction) 
   return round_to_int(
       mul(load(t.zeros + g * kPanelColumns + v * kLanes), splat(static_cast<float>(correction / 128))));
 }
-
-constexpr int64_t kTileVectors = kBlocks * kBlockVectors;
 
 // The integer sums of rows r0 … r0+R-1, of a tile of `Rows`, over the inputs begin … end-1, group g, kSteps
 // times four of them at once.
@@ -601,18 +602,6 @@ class ReadAhead {
   int64_t bytes_ = 0, left_ = 0, share_ = 0;
 };
 
-// One panel at a time.
-template <class Multiply>
-inline void each_panel(const PanelProduct& product, const Multiply& multiply) {
-  PanelProduct one = product;
-  one.panels = 1;
-  for (int64_t p = 0; p < product.panels; ++p) {
-    one.panel = product.panel + p;
-    one.sums = product.sums + p * product.sums_stride;
-    multiply(one);
-  }
-}
-
 // int8 without anything between its groups is multiplied as it is stored; other weights are unpacked.
 inline bool is_multiplied_in_place(const WeightView& w) {
   return w.format == WeightFormat::Int8 && trailer_bytes(w) == 0;
@@ -722,9 +711,7 @@ void gather_wide(const WeightView& w, const uint8_t* p, int64_t k0, int64_t k1, 
                  uint8_t* to, float* zeros) {
   for (int64_t k = k0, size = 0; k < k1; k += size) {
     size = least(w.group, k1 - k);
-    for (int64_t i = 0; i < size * kBlockColumns; i += kLanes * 4) {
-      store_bytes(to + i, add_bytes(load_bytes(p + i), shift));
-    }
+    add_to_bytes(p, size * kBlockColumns, shift, to);
     p += size * kBlockColumns;
     to += size * kBlockColumns;
     if (k == k0) {
@@ -879,33 +866,32 @@ struct FloatTile {
 
 template <int R, class W>
 void float_tile(const FloatTile<W>& t) {
-  constexpr int64_t kVectors = kBlocks * kBlockVectors;
-  V acc[R][kVectors];
+  V acc[R][kTileVectors];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = zero();
+    for (int64_t v = 0; v < kTileVectors; ++v) acc[r][v] = zero();
   }
   const float* x = t.x;
   int64_t i = 0;
-  do {  // as in int_tile()
-    V weights[kVectors];
+  do {  // as in multiply_group()
+    V weights[kTileVectors];
 #pragma GCC unroll 8
-    for (int64_t v = 0; v < kVectors; ++v) {
+    for (int64_t v = 0; v < kTileVectors; ++v) {
       weights[v] = load(t.block[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes);
     }
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const V value = splat(x[r]);
 #pragma GCC unroll 8
-      for (int64_t v = 0; v < kVectors; ++v) acc[r][v] = fma(value, weights[v], acc[r][v]);
+      for (int64_t v = 0; v < kTileVectors; ++v) acc[r][v] = fma(value, weights[v], acc[r][v]);
     }
     x += R;
   } while (++i < t.size);
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int64_t v = 0; v < kVectors; ++v) {
+    for (int64_t v = 0; v < kTileVectors; ++v) {
       float* sum = t.sums + r * kPanelColumns + v * kLanes;
       store(sum, add(load(sum), acc[r][v]));
     }
@@ -1006,7 +992,13 @@ void float_rows(const PanelProduct& product) {
 }
 
 void float_panels(const PanelProduct& product) {
-  each_panel(product, float_rows);
+  PanelProduct one = product;
+  one.panels = 1;
+  for (int64_t p = 0; p < product.panels; ++p) {
+    one.panel = product.panel + p;
+    one.sums = product.sums + p * product.sums_stride;
+    float_rows(one);
+  }
 }
 
 // ---- Results.

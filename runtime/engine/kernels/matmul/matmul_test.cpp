@@ -82,6 +82,11 @@ struct Matrix {
         if (*c.zero == DType::Float16) stored.zero->as<uint16_t>()[i] = float_to_half(static_cast<float>(-z));
       }
     }
+    pack();
+  }
+
+  // Again, where `stored` has been changed.
+  void pack() {
     packed = std::make_unique<PackedMatrix>(stored);
     ThreadPool pool(2);
     packed->pack(stored, allocate_huge(packed->bytes()), pool);
@@ -373,9 +378,7 @@ TEST(wide_products_of_extreme_groups) {
     m.stored.zero->as<int8_t>()[i] = static_cast<int8_t>(i % 3 == 0 ? 127 : i % 3 == 1 ? -128 : 0);
   for (int64_t i = 0; i < m.stored.scale.size(); ++i)
     m.stored.scale.as<uint16_t>()[i] = float_to_half(i % 64 < 4 ? 0.0f : 0.01f);
-  ThreadPool pool(1);
-  m.packed = std::make_unique<PackedMatrix>(m.stored);
-  m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
+  m.pack();
   std::vector<float> x(40 * 320);
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(static_cast<int>(i * 7 % 255) - 127);
   const std::vector<double> weights = m.weights();
@@ -408,9 +411,7 @@ TEST(wide_products_of_extreme_zero_points) {
     m.stored.zero->as<int8_t>()[i] = i % 2 == 0 ? -128 : 127;
     m.stored.scale.as<float>()[i] = 1.0f;
   }
-  ThreadPool pool(1);
-  m.packed = std::make_unique<PackedMatrix>(m.stored);
-  m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
+  m.pack();
   const std::vector<float> x(40 * kWideSpan, 127.0f);  // a scale of one
   for (const Isa isa : kAllIsas) {
     if (!isa_supported(isa)) continue;
@@ -482,9 +483,7 @@ uint32_t hash_of(const std::vector<Case>& cases) {
     std::mt19937 random(3);
     const auto number = [&] { return std::ldexp(static_cast<float>(random() >> 8), -23) - 1.0f; };
     for (int64_t i = 0; i < m.stored.scale.size(); ++i) m.stored.scale.as<float>()[i] = number();
-    ThreadPool pool(1);
-    m.packed = std::make_unique<PackedMatrix>(m.stored);
-    m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
+    m.pack();
     std::vector<float> x(static_cast<size_t>(13 * c.k));
     for (float& f : x) f = number();
     for (const int64_t rows : {1, 13}) {
@@ -561,9 +560,7 @@ TEST(products_of_int8_rows_of_extremes) {
     Matrix m({DType::Int8, DType::Float32, 32, k, 0});
     std::fill_n(m.stored.weight.as<int8_t>(), m.stored.weight.size(), weight);
     std::fill_n(m.stored.scale.as<float>(), 32, 1.0f);
-    ThreadPool pool(1);
-    m.packed = std::make_unique<PackedMatrix>(m.stored);
-    m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
+    m.pack();
     for (const float value : {-200.0f, 200.0f}) {
       std::vector<float> x(static_cast<size_t>(20 * k), value);
       for (int64_t r = 0; r < 20; ++r) x[static_cast<size_t>(r * k)] = 3;
@@ -586,9 +583,7 @@ TEST(integer_products_of_extremes) {
     Matrix m({DType::Int8, DType::Float32, 32, 640, 0});
     std::fill_n(m.stored.weight.as<int8_t>(), m.stored.weight.size(), extreme);
     std::fill_n(m.stored.scale.as<float>(), 32, 1.0f);
-    ThreadPool pool(1);
-    m.packed = std::make_unique<PackedMatrix>(m.stored);
-    m.packed->pack(m.stored, allocate_huge(m.packed->bytes()), pool);
+    m.pack();
     for (const float sign : {1.0f, -1.0f}) {
       const std::vector<float> x(20 * 640, 127.0f * sign);
       for (const Isa isa : kAllIsas) {
