@@ -23,7 +23,7 @@ from mindir_llm.export.pipeline.policies import weight_scheme
 from mindir_llm.export.quantize.activation import ActivationGrid, static_grid
 from mindir_llm.export.quantize.awq import search_scales
 from mindir_llm.export.quantize.clip import search_clip
-from mindir_llm.export.quantize.compensate import compensate
+from mindir_llm.export.quantize.compensate import compensate, correction_of
 from mindir_llm.export.quantize.config import AlgorithmArgs, LayerPolicy
 from mindir_llm.export.quantize.factor import HessianFactor
 from mindir_llm.export.quantize.gptq import gptq
@@ -53,12 +53,15 @@ class _Inputs:
     """What is known of some layers' inputs after they have been divided by factors. hessian, drift: of large
     layers they are the largest of all matrices, hence are divided in place and shared."""
 
-    def __init__(self, statistics: InputStatistics, factors: NDArray[np.float64]) -> None:
+    def __init__(self, statistics: InputStatistics, factors: NDArray[np.float64], outputs: int) -> None:
+        """outputs: of all these layers."""
         self.factors = factors
+        self._outputs = outputs
         self.hessian: Floats | None = statistics.second_moment
         self.drift: Floats | None = statistics.drift
         self.sample: Floats | None = statistics.sample
         self._factor: tuple[tuple[float, bool], HessianFactor] | None = None
+        self._correction: tuple[float, Floats] | None = None
         if np.any(factors != 1):
             for matrix in (self.hessian, self.drift):
                 if matrix is not None:
@@ -74,6 +77,19 @@ class _Inputs:
             self._factor = None  # its memory is needed first
             self._factor = (settings, HessianFactor(self.hessian, *settings))
         return self._factor[1]
+
+    def correction(self, args: AlgorithmArgs) -> Floats | None:
+        """What compensates for what the layers before have lost, in float32, where that is less work than to
+        solve for each output."""
+        assert self.hessian is not None and self.drift is not None
+        if self._outputs < len(self.hessian):
+            return None
+        if self._correction is None or self._correction[0] != args.damp_percent:
+            found = correction_of(
+                self.hessian, self.drift, damping=args.damp_percent, factor=self.factor(args)
+            )
+            self._correction = (args.damp_percent, found.astype(np.float32))
+        return self._correction[1]
 
     def error(self, weight: Floats, approximation: Floats) -> float:
         """Relative error of a layer's output on these inputs, or on their sample where that is less work."""
@@ -121,7 +137,7 @@ class QuantizingVisitor:
         divides = bool(np.any(factors != 1))
         if divides:
             self._fold(fold, factors)
-        inputs = _Inputs(site.statistics, factors)
+        inputs = _Inputs(site.statistics, factors, sum(len(site.linears[name]) for name in mine))
         effective = {}
         for name, weight in site.linears.items():
             if divides:
@@ -271,6 +287,7 @@ class QuantizingVisitor:
             share=args.compensation,
             damping=args.damp_percent,
             factor=inputs.factor(args),
+            correction=inputs.correction(args),
         )
 
     def _quantize_rows(

@@ -7,7 +7,7 @@ arXiv:2306.00978.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +86,9 @@ def awq(
         scales = unscaled
     result = _clipped_and_quantized(weights, scales, hessian, scheme, clip, baseline)
     if result.error > baseline:
-        # By rounding of the sums, or where nothing helps.
+        # By rounding of the sums, or where nothing helps. What comes now is round-to-nearest itself.
         result = _clipped_and_quantized(weights, unscaled, hessian, scheme, [False] * len(clip), baseline)
+        result = replace(result, error=baseline)
     return result
 
 

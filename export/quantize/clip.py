@@ -13,14 +13,12 @@ import numpy as np
 
 from mindir_llm.export.quantize.measure import output_errors
 from mindir_llm.export.quantize.rtn import round_to_nearest
-from mindir_llm.export.quantize.scheme import Floats, WeightScheme, check_matrix
+from mindir_llm.export.quantize.scheme import Floats, WeightScheme, check_matrix, row_blocks
 
 __all__ = ["SHRINKS", "search_clip"]
 
 SHRINKS = tuple(1 - i / 20 for i in range(1, 11))
 """0.95, 0.9 … 0.5, the grid of the paper's authors."""
-
-_ROWS = 2048
 
 
 def search_clip(
@@ -35,12 +33,9 @@ def search_clip(
     check_matrix(weight, "weight")
     check_matrix(hessian, "hessian", (weight.shape[1],) * 2)
     hessian = hessian.astype(weight.dtype, copy=False)
-    # Rows do not know of each other; a block of them keeps the temporaries small.
-    blocks = [
-        _search(weight[first : first + _ROWS], hessian, scheme, shrinks)
-        for first in range(0, len(weight), _ROWS)
-    ]
-    return np.concatenate(blocks)
+    return np.concatenate(
+        [_search(weight[rows], hessian, scheme, shrinks) for rows in row_blocks(len(weight))]
+    )
 
 
 def _search(weight: Floats, hessian: Floats, scheme: WeightScheme, shrinks: Sequence[float]) -> Floats:

@@ -10,11 +10,12 @@ follow: by least squares, V = W + W D (H + λI)⁻¹ with H = Σ x̂ x̂ᵀ and 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindir_llm.export.quantize.factor import HessianFactor
 from mindir_llm.export.quantize.scheme import Floats, check_matrix
 
-__all__ = ["compensate"]
+__all__ = ["compensate", "correction_of"]
 
 
 # Rows that are solved for at once. They do not know of each other, and temporaries are of float64.
@@ -29,6 +30,7 @@ def compensate(
     share: float = 1.0,
     damping: float = 0.01,
     factor: HessianFactor | None = None,
+    correction: Floats | None = None,
 ) -> Floats:
     """V for weight [out, in], in its type.
 
@@ -36,8 +38,9 @@ def compensate(
     λ in parts of the Hessian's mean diagonal; it keeps V close to the weight where inputs say little. share:
     how much of the way to go from the weight (0) to V (1). On these inputs, no share between makes the
     outputs worse than the weight does. factor: of this Hessian with this damping, in any order, where another
-    layer of the same inputs has needed it before. ValueError: shapes or types do not fit, a value is not
-    finite, or an argument is out of range.
+    layer of the same inputs has needed it before. correction: correction_of() these, which takes less work
+    where layers of the same inputs have more outputs, together, than inputs. ValueError: shapes or types do
+    not fit, a value is not finite, or an argument is out of range.
     """
     check_matrix(weight, "weight")
     features = weight.shape[1]
@@ -47,6 +50,12 @@ def compensate(
         raise ValueError(f"damping {damping} must not be negative, and share {share} from 0 to 1")
     if share == 0 or not np.any(drift):
         return weight
+    if correction is not None:
+        check_matrix(correction, "correction", (features, features))
+        change = weight @ correction.astype(weight.dtype, copy=False)
+        change *= weight.dtype.type(share)
+        change += weight
+        return change
     if factor is None:
         factor = HessianFactor(hessian, damping)
     result = weight.copy()
@@ -55,3 +64,15 @@ def compensate(
         change = factor.solve(drift @ weight[rows].T.astype(drift.dtype))
         result[rows] += (share * change.T).astype(weight.dtype)
     return result
+
+
+def correction_of(
+    hessian: Floats, drift: Floats, *, damping: float = 0.01, factor: HessianFactor | None = None
+) -> NDArray[np.float64]:
+    """D (H + λI)⁻¹, [in, in], which the weights of any layer with these inputs are multiplied by. Arguments
+    and errors are those of compensate()."""
+    check_matrix(drift, "drift", (len(hessian),) * 2)
+    if factor is None:
+        factor = HessianFactor(hessian, damping)
+    # As drift is Σ x̂ (x - x̂)ᵀ, D is its transpose, and so is this of what is solved for.
+    return factor.solve(drift).T

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mindir_llm.export.quantize.activation import dequantize_tokens, quantize_tokens, static_grid
 from mindir_llm.export.quantize.rtn import round_to_nearest
 from mindir_llm.export.quantize.scaling import ScaleSearch, channel_maxima, scale_inputs, search, weight_error
-from mindir_llm.export.quantize.scheme import Floats, WeightScheme, check_matrix
+from mindir_llm.export.quantize.scheme import Floats, WeightScheme, check_matrix, row_blocks
 from mindir_llm.export.quantize.smoothquant import smoothing_factors
 
 __all__ = ["ALPHAS", "quantized_inputs", "search_smoothing"]
@@ -77,11 +77,13 @@ def search_smoothing(
             error = 0.0
             rounded = quantized_inputs(inputs, factors, activations, input_range)
             for weight, expected in zip(weights, outputs, strict=True):
-                quantized = round_to_nearest(scale_inputs(weight, factors), scheme).dequantize(weight.dtype)
-                difference = rounded.astype(weight.dtype, copy=False) @ quantized.T
-                difference -= expected
-                np.square(difference, out=difference)
-                error += float(difference.sum(dtype=np.float64))
+                seen = rounded.astype(weight.dtype, copy=False)
+                for rows in row_blocks(len(weight)):
+                    quantized = round_to_nearest(scale_inputs(weight[rows], factors), scheme)
+                    difference = seen @ quantized.dequantize(weight.dtype).T
+                    difference -= expected[:, rows]
+                    np.square(difference, out=difference)
+                    error += float(difference.sum(dtype=np.float64))
             return error
 
     candidates = ((alpha, smoothing_factors(activation_max, weight_max, alpha, ties)) for alpha in alphas)

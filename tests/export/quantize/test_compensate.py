@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindir_llm.export.quantize.compensate import compensate
+from mindir_llm.export.quantize.compensate import compensate, correction_of
 from mindir_llm.export.quantize.gptq import gptq
 from mindir_llm.export.quantize.scheme import WeightScheme
 
@@ -44,6 +44,12 @@ def test_equals_ridge_regression_on_the_inputs(
 
     def error(values: np.ndarray) -> float:
         return float(np.square(original @ weight.T - seen @ values.T).sum())
+
+    correction = correction_of(hessian, drift, damping=damping)
+    again = compensate(weight, hessian, drift, damping=damping, correction=correction)
+    np.testing.assert_allclose(again, found, rtol=1e-5, atol=1e-7)
+    half = compensate(weight, hessian, drift, share=0.5, damping=damping, correction=correction)
+    np.testing.assert_allclose(half, (weight + again) / 2, rtol=1e-9, atol=1e-9)
 
     single = compensate(weight.astype(np.float32), hessian, drift, damping=damping)
     assert single.dtype == np.float32

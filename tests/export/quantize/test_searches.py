@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from unittest import mock
 
 import naive_quantizers as naive
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mindir_llm.export.quantize import scheme as scheme_module
 from mindir_llm.export.quantize.awq import awq, search_scales
 from mindir_llm.export.quantize.clip import search_clip
 from mindir_llm.export.quantize.gptq import gptq
@@ -27,6 +30,13 @@ from mindir_llm.export.quantize.scheme import WeightScheme
 
 Array = NDArray[np.float64]
 EXACT4 = WeightScheme(4, 8, scale_dtype="float64")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_rows_at_once() -> Iterator[None]:
+    """Small matrices have several blocks of rows too."""
+    with mock.patch.object(scheme_module, "_BLOCK_ROWS", 2):
+        yield
 
 
 def error_with(weights: list[Array], factors: Array, inputs: Array, scheme: WeightScheme) -> float:
