@@ -18,15 +18,23 @@ __all__ = ["KV_DTYPES", "QUANTIZATIONS", "default_workdir", "make_bundle", "make
 
 _ZERO = {"weight_symmetric": False}
 _CHANNEL = {"weight_quant_granularity": "per_channel", "group_size": 0}
-_G32 = {"weight_quant_granularity": "per_group", "group_size": 32}
+
+
+def _groups(size: int) -> Mapping[str, Any]:
+    return {"weight_quant_granularity": "per_group", "group_size": size}
+
 
 # Fields of export's configuration. "zero": with zero points.
 QUANTIZATIONS: Mapping[str, Mapping[str, Any]] = {
     "none": {"preset": "none"},
     "a16w8": {"preset": "a16w8"},
     "a16w8-zero": {"preset": "a16w8", **_ZERO},
-    "a16w8-g32": {"preset": "a16w8", **_G32},
-    "a16w8-g32-zero": {"preset": "a16w8", **_G32, **_ZERO},
+    "a16w8-g32": {"preset": "a16w8", **_groups(32)},
+    "a16w8-g32-zero": {"preset": "a16w8", **_groups(32), **_ZERO},
+    "a16w8-g64": {"preset": "a16w8", **_groups(64)},
+    "a16w8-g64-zero": {"preset": "a16w8", **_groups(64), **_ZERO},
+    "a16w8-g128": {"preset": "a16w8", **_groups(128)},
+    "a16w8-g128-zero": {"preset": "a16w8", **_groups(128), **_ZERO},
     "a16w4": {"preset": "a16w4"},
     "a16w4-zero": {"preset": "a16w4", **_ZERO},
     "a16w4-g64": {"preset": "a16w4-g64"},

@@ -70,9 +70,10 @@ const MatmulKernels& matmul_kernels(int64_t rows, bool integers) {
 }
 
 const MatmulKernels* wide_kernels(Isa isa, const WeightView& weights) {
-  const bool is_int8_by_column =
-      weights.format == WeightFormat::Int8 && weights.group_scale == GroupScale::None;
-  if (weights.format != WeightFormat::Int4 && !is_int8_by_column) return nullptr;
+  const bool is_int8 = weights.format == WeightFormat::Int8;
+  if (weights.format != WeightFormat::Int4 && !is_int8) return nullptr;
+  // A matrix unit adds the groups of a narrow span in registers.
+  if (isa == Isa::Amx && is_int8 && weights.group_scale != GroupScale::None) return nullptr;
   return matmul_kernels(isa, kFewestPromptRows, true).wide;
 }
 

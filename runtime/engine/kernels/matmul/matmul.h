@@ -168,7 +168,8 @@ inline constexpr int64_t kFewestPromptRows = 32;
 
 // Kernels for prompts with kWideSpan, where int4 weights become int8 with one scale for all groups of a span:
 // much faster than those that take every group as it is, with the same bits on every instruction set that has
-// fused multiply-add, but not those of the others. Null for weights that have none.
+// fused multiply-add, but not those of the others. Null for weights that have none, as groups of int8 have
+// none for a matrix unit.
 const MatmulKernels* wide_kernels(Isa isa, const WeightView& weights);
 const MatmulKernels* wide_kernels(const WeightView& weights);
 

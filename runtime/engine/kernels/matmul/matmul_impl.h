@@ -432,8 +432,8 @@ inline VI zero_sums(const IntTile& t, int64_t g, int64_t v, int32_t correction) 
 }
 
 // The integer sums of rows r0 … r0+R-1, of a tile of `Rows`, over the inputs begin … end-1, group g, kSteps
-// times four of them at once.
-template <int R, int Rows, int kSteps, bool Wide>
+// times four of them at once. Ahead: weights are asked for t.ahead bytes before their use.
+template <int R, int Rows, int kSteps, bool Wide, bool Ahead>
 __attribute__((always_inline)) inline void multiply_group(const IntTile& t, int64_t g, int64_t begin,
                                                           int64_t end, int64_t r0,
                                                           VI (&acc)[R][kTileVectors]) {
@@ -462,8 +462,10 @@ __attribute__((always_inline)) inline void multiply_group(const IntTile& t, int6
 #pragma GCC unroll 8
     for (int step = 0; step < kSteps; ++step, i += 4, x += 4 * Rows) {
       VI weights[kTileVectors];
+      if (Ahead) {
 #pragma GCC unroll 2
-      for (int64_t b = 0; b < kBlocks; ++b) prefetch(p[b] + i * kBlockColumns + t.ahead);
+        for (int64_t b = 0; b < kBlocks; ++b) prefetch(p[b] + i * kBlockColumns + t.ahead);
+      }
 #pragma GCC unroll 8
       for (int64_t v = 0; v < kTileVectors; ++v) {
         weights[v] = load_bytes(p[v / kBlockVectors] + i * kBlockColumns + (v % kBlockVectors) * kLanes * 4);
@@ -487,7 +489,7 @@ void int_tile(const IntTile& t) {
     const int64_t span_end = least(s * w.span + w.span, w.k_padded);
     for (int64_t begin = s * w.span; begin < span_end; begin += w.group, ++g) {
       VI acc[R][kTileVectors];
-      multiply_group<R, R, 1, Wide>(t, g, begin, least(begin + w.group, span_end), 0, acc);
+      multiply_group<R, R, 1, Wide, true>(t, g, begin, least(begin + w.group, span_end), 0, acc);
       if (t.x_scales == nullptr) {
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
@@ -534,7 +536,7 @@ void grouped_rows(const IntTile& t, int64_t r0) {
     int64_t begin = s * w.span;
     do {  // as in multiply_group()
       VI acc[R][kTileVectors];
-      multiply_group<R, Rows, kSteps, false>(t, g, begin, least(begin + w.group, span_end), r0, acc);
+      multiply_group<R, Rows, kSteps, false, false>(t, g, begin, least(begin + w.group, span_end), r0, acc);
 #pragma GCC unroll 8
       for (int64_t v = 0; v < kTileVectors; ++v) {
         const V factor = load(t.scales + g * kPanelColumns + v * kLanes);
@@ -693,13 +695,16 @@ void int_panels(const PanelProduct& product) {
 
 // ---- Wide spans: int8 as it is, with a zero point for each column or without, int4 as int8 with one scale
 // for all groups of a span. So the sums of a prompt leave integers every kWideSpan inputs, where groups would
-// leave them every 32.
+// leave them every 32. Groups of int8 do, and only activations have a scale for the whole span.
 
 // The weights as these products see them.
 WeightView widened(const WeightView& w) {
   WeightView wide = w;
-  wide.span = wide.group = kWideSpan;
-  wide.spans = wide.groups = (w.k_padded + kWideSpan - 1) / kWideSpan;
+  wide.span = kWideSpan;
+  wide.spans = (w.k_padded + kWideSpan - 1) / kWideSpan;
+  if (w.format == WeightFormat::Int8 && w.group_scale != GroupScale::None) return wide;
+  wide.group = wide.span;
+  wide.groups = wide.spans;
   if (w.format == WeightFormat::Int4) wide.has_zeros = false;  // they become part of the weights
   return wide;
 }
@@ -827,7 +832,8 @@ template <TileProduct tile_of>
 void wide_panels_with(const PanelProduct& product) {
   const WeightView& w = *product.weights;
   const WeightView wide = widened(w);
-  if (is_multiplied_in_place(w)) return int_panels_with<tile_of, tile_of>(product, wide);
+  const bool has_groups = wide.group < wide.span;
+  if (has_groups || is_multiplied_in_place(w)) return int_panels_with<tile_of, tile_of>(product, wide);
   const bool is_int4 = w.format == WeightFormat::Int4;
   auto* bytes = static_cast<uint8_t*>(product.scratch);
   // The scales of int4, the zero points of int8.
