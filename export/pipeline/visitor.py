@@ -23,7 +23,7 @@ from mindir_llm.export.pipeline.policies import weight_scheme
 from mindir_llm.export.quantize.activation import ActivationGrid, static_grid
 from mindir_llm.export.quantize.awq import search_scales
 from mindir_llm.export.quantize.clip import search_clip
-from mindir_llm.export.quantize.compensate import compensate, correction_of
+from mindir_llm.export.quantize.compensate import compensate, correct, correction_of
 from mindir_llm.export.quantize.config import AlgorithmArgs, LayerPolicy
 from mindir_llm.export.quantize.factor import HessianFactor
 from mindir_llm.export.quantize.gptq import gptq
@@ -58,7 +58,9 @@ class _Inputs:
         self.factors = factors
         self._outputs = outputs
         self.hessian: Floats | None = statistics.second_moment
-        self.drift: Floats | None = statistics.drift
+        # None as well before the first layer that loses anything.
+        drift = statistics.drift
+        self.drift: Floats | None = drift if drift is not None and np.any(drift) else None
         self.sample: Floats | None = statistics.sample
         self._factor: tuple[tuple[float, bool], HessianFactor] | None = None
         self._correction: tuple[float, Floats] | None = None
@@ -280,6 +282,9 @@ class QuantizingVisitor:
         if not policy.needs_drift or inputs.hessian is None or inputs.drift is None:
             return weight
         args = policy.args
+        correction = inputs.correction(args)
+        if correction is not None:
+            return correct(weight, correction, share=args.compensation)
         return compensate(
             weight,
             inputs.hessian,
@@ -287,7 +292,6 @@ class QuantizingVisitor:
             share=args.compensation,
             damping=args.damp_percent,
             factor=inputs.factor(args),
-            correction=inputs.correction(args),
         )
 
     def _quantize_rows(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mindir_llm.export.quantize.factor import HessianFactor
 from mindir_llm.export.quantize.scheme import Floats, check_matrix
 
-__all__ = ["compensate", "correction_of"]
+__all__ = ["compensate", "correct", "correction_of"]
 
 
 # Rows that are solved for at once. They do not know of each other, and temporaries are of float64.
@@ -30,7 +30,6 @@ def compensate(
     share: float = 1.0,
     damping: float = 0.01,
     factor: HessianFactor | None = None,
-    correction: Floats | None = None,
 ) -> Floats:
     """V for weight [out, in], in its type.
 
@@ -38,24 +37,13 @@ def compensate(
     λ in parts of the Hessian's mean diagonal; it keeps V close to the weight where inputs say little. share:
     how much of the way to go from the weight (0) to V (1). On these inputs, no share between makes the
     outputs worse than the weight does. factor: of this Hessian with this damping, in any order, where another
-    layer of the same inputs has needed it before. correction: correction_of() these, which takes less work
-    where layers of the same inputs have more outputs, together, than inputs. ValueError: shapes or types do
-    not fit, a value is not finite, or an argument is out of range.
+    layer of the same inputs has needed it before. ValueError: shapes or types do not fit, a value is not
+    finite, or an argument is out of range.
     """
     check_matrix(weight, "weight")
-    features = weight.shape[1]
-    check_matrix(hessian, "hessian", (features, features))
-    check_matrix(drift, "drift", (features, features))
-    if damping < 0 or not 0 <= share <= 1:
-        raise ValueError(f"damping {damping} must not be negative, and share {share} from 0 to 1")
+    _check(weight.shape[1], damping, share, hessian=hessian, drift=drift)
     if share == 0 or not np.any(drift):
         return weight
-    if correction is not None:
-        check_matrix(correction, "correction", (features, features))
-        change = weight @ correction.astype(weight.dtype, copy=False)
-        change *= weight.dtype.type(share)
-        change += weight
-        return change
     if factor is None:
         factor = HessianFactor(hessian, damping)
     result = weight.copy()
@@ -69,10 +57,27 @@ def compensate(
 def correction_of(
     hessian: Floats, drift: Floats, *, damping: float = 0.01, factor: HessianFactor | None = None
 ) -> NDArray[np.float64]:
-    """D (H + λI)⁻¹, [in, in], which the weights of any layer with these inputs are multiplied by. Arguments
-    and errors are those of compensate()."""
-    check_matrix(drift, "drift", (len(hessian),) * 2)
+    """D (H + λI)⁻¹, [in, in], for correct(). Arguments and errors are those of compensate()."""
+    _check(len(hessian), damping, hessian=hessian, drift=drift)
     if factor is None:
         factor = HessianFactor(hessian, damping)
     # As drift is Σ x̂ (x - x̂)ᵀ, D is its transpose, and so is this of what is solved for.
     return factor.solve(drift).T
+
+
+def correct(weight: Floats, correction: Floats, *, share: float = 1.0) -> Floats:
+    """What compensate() finds for weight [out, in], from correction_of() its inputs [in, in]: less work where
+    layers of the same inputs have more outputs, together, than inputs. share and errors: as there."""
+    check_matrix(weight, "weight")
+    _check(weight.shape[1], share=share, correction=correction)
+    result = weight @ correction.astype(weight.dtype, copy=False)
+    result *= weight.dtype.type(share)
+    result += weight
+    return result
+
+
+def _check(features: int, damping: float = 0.0, share: float = 1.0, **matrices: Floats) -> None:
+    for name, matrix in matrices.items():
+        check_matrix(matrix, name, (features, features))
+    if damping < 0 or not 0 <= share <= 1:
+        raise ValueError(f"damping {damping} must not be negative, and share {share} from 0 to 1")

@@ -84,13 +84,14 @@ class _Descent:
             pulls = self._hessian[start:end] @ self._errors
             for first in range(start, end, size):
                 last = min(first + size, end)
+                number = first // size
                 if fit_scales and size <= _BLOCK:
                     group = slice(first, last)
-                    changes = self._fit_scale(first // size, group, pulls[first - start : last - start])
+                    changes = self._fit_scale(number, group, pulls[first - start : last - start])
                     pulls[first - start :] -= self._hessian[first:end, group] @ changes
                 for leaf in range(first, last, _LEAF):
                     part = slice(leaf, min(leaf + _LEAF, last))
-                    changes = self._fit_integers(leaf // size, part, pulls[leaf - start : part.stop - start])
+                    changes = self._fit_integers(number, part, pulls[leaf - start : part.stop - start])
                     pulls[part.stop - start :] -= self._hessian[part.stop : end, part] @ changes
 
     def _blocks(self, size: int) -> Iterator[tuple[int, int]]:

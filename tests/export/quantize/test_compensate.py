@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mindir_llm.export.quantize.compensate import compensate, correction_of
+from mindir_llm.export.quantize.compensate import compensate, correct, correction_of
 from mindir_llm.export.quantize.gptq import gptq
 from mindir_llm.export.quantize.scheme import WeightScheme
 
@@ -46,9 +46,9 @@ def test_equals_ridge_regression_on_the_inputs(
         return float(np.square(original @ weight.T - seen @ values.T).sum())
 
     correction = correction_of(hessian, drift, damping=damping)
-    again = compensate(weight, hessian, drift, damping=damping, correction=correction)
+    again = correct(weight, correction)
     np.testing.assert_allclose(again, found, rtol=1e-5, atol=1e-7)
-    half = compensate(weight, hessian, drift, share=0.5, damping=damping, correction=correction)
+    half = correct(weight, correction, share=0.5)
     np.testing.assert_allclose(half, (weight + again) / 2, rtol=1e-9, atol=1e-9)
 
     single = compensate(weight.astype(np.float32), hessian, drift, damping=damping)
