@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,7 +175,8 @@ def _fake(
     return run
 
 
-def _steps(machine: list[dict[str, float] | None]) -> dict[str, Any]:
+def _steps(machine: list[dict[str, float]]) -> dict[str, Any]:
+    """Of a fake run: one reading of the machine for each of the three repetitions."""
     model = {
         "hidden_size": 8,
         "intermediate_size": 16,
@@ -206,8 +208,22 @@ def _steps(machine: list[dict[str, float] | None]) -> dict[str, Any]:
         "memory": {"before_open": 30, "after_open": 40, "peak": 130},
         "load": {"seconds": 0.25},
         "speed": {
-            "prefill": [{"tokens": 16, "seconds": [2.0, 1.0, 4.0]}],
-            "decode": [{"context": 4, "step_seconds": [[0.5, 0.5], [0.25, 0.25], [1.0, 1.0]]}],
+            "prefill": [
+                {
+                    "tokens": 16,
+                    "seconds": [2.0, 1.0, 4.0],
+                    "peak_macs": [max(one["int8_macs"], one["matrix_macs"]) for one in machine],
+                }
+            ],
+            "decode": [
+                {
+                    "context": 4,
+                    "step_seconds": [[0.5, 0.5], [0.25, 0.25], [1.0, 1.0]],
+                    "readable_bytes": [
+                        one["read_bandwidth"] * s for one, s in zip(machine, (1.0, 0.5, 2.0), strict=False)
+                    ],
+                }
+            ],
             "first_token": [1.0, 0.25, 0.5],
             "machine": machine,
         },
@@ -235,6 +251,54 @@ def test_shares_are_taken_within_a_repetition() -> None:
     assert report["memory"]["floor"] == 100
 
 
+def test_every_piece_of_work_is_held_against_the_machine_of_its_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = 0.0
+    fed: list[tuple[int, int]] = []  # (position, tokens)
+
+    class Fake:
+        """An engine that takes half a second for whatever it is fed."""
+
+        info = SimpleNamespace(vocab_size=10, max_seq_len=64)
+        position = 0
+
+        def feed(self, tokens: Sequence[int]) -> None:
+            nonlocal clock
+            clock += 0.5
+            fed.append((self.position, len(tokens)))
+            self.position += len(tokens)
+
+        def rewind(self, position: int) -> None:
+            self.position = position
+
+    bandwidths = iter([100.0, 100.0, 100.0, 60.0, 20.0])
+    macs = iter([10.0, 20.0, 30.0, 40.0, 50.0])
+
+    def probe(threads: int) -> dict[str, float]:
+        assert threads == 2
+        return {"read_bandwidth": next(bandwidths), "int8_macs": next(macs), "matrix_macs": 0.0}
+
+    monkeypatch.setattr(worker, "_open", lambda _: Fake())
+    monkeypatch.setattr(worker, "machine_speed", probe)
+    monkeypatch.setattr(worker, "_progress", lambda _: None)
+    monkeypatch.setattr(worker, "time", SimpleNamespace(perf_counter=lambda: clock))
+    steps = worker.DECODE_PIECE + 4
+    result = worker.speed(
+        {"bundle": "b", "threads": 2, "prefill": [8], "contexts": [6], "decode_steps": steps, "repeat": 1}
+    )
+    assert result["prefill"] == [{"tokens": 8, "seconds": [0.5], "peak_macs": [15.0]}]
+    (decode,) = result["decode"]
+    assert decode["step_seconds"] == [[0.5] * steps]
+    # Two pieces: 8 s between readings of 100 and 60, 2 s between 60 and 20.
+    assert decode["readable_bytes"] == [worker.DECODE_PIECE * 0.5 * 80 + 4 * 0.5 * 40]
+    assert len(result["machine"]) == 5
+    # Each piece begins with a step that does not count; those that do follow the context without a gap.
+    at = fed.index((6, 1))
+    pieces = [[6, *range(6, 22)], [22, *range(22, 26)]]
+    assert fed[at:] == [(position, 1) for piece in pieces for position in piece]
+
+
 def test_the_matrix_unit_is_the_peak_where_there_is_one() -> None:
     matrix = {**MACHINE, "matrix_macs": 4 * MACHINE["int8_macs"]}
     plain = measure("b", PLAN, runner=_fake(_steps([MACHINE] * 3)))
@@ -246,15 +310,11 @@ def test_the_matrix_unit_is_the_peak_where_there_is_one() -> None:
 
 
 def test_what_was_not_measured_is_not_shown() -> None:
-    steps = _steps([None] * 3)
+    steps = _steps([MACHINE] * 3)
     steps["memory"] = {"before_open": None, "after_open": None, "peak": None}
     report = measure("b", PLAN, runner=_fake(steps))
-    assert report["prefill"][0]["share_of_peak"] is None
-    assert report["machine"]["read_bandwidth"] is None
-    text = report_text(report)
-    assert "%" not in text
-    assert "peak memory   – resident" in text
-    assert "no probe of the machine's speed" in text
+    assert report["memory"]["peak"] is None
+    assert "peak memory   – resident" in report_text(report)
 
 
 def test_threads_of_every_step_are_those_of_the_first() -> None:

@@ -154,16 +154,13 @@ def measure(
         lambda tokens: progress(tokens, total),
     )
     cost = costs(facts["manifest"], facts["parameters"])
-    machine = speed["machine"] if all(speed["machine"]) else None
-    if machine is None:
-        notes.append("this version of the engine has no probe of the machine's speed: no shares of it")
     if memory["peak"] is None:
         notes.append("the system does not tell peak memory")
     manifest = facts["manifest"]
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "machine": {**machine_facts(), "threads": threads, **_machine_speed(machine)},
+        "machine": {**machine_facts(), "threads": threads, **_machine_speed(speed["machine"])},
         "bundle": {
             "path": str(bundle),
             "producer": manifest["producer"],
@@ -176,8 +173,8 @@ def measure(
             "file_bytes": sum(one["size"] for one in manifest["files"].values()),
             "exact": exact,
         },
-        "prefill": [_prefill(one, cost, machine) for one in speed["prefill"]],
-        "decode": [_decode(one, cost, machine) for one in speed["decode"]],
+        "prefill": [_prefill(one, cost) for one in speed["prefill"]],
+        "decode": [_decode(one, cost) for one in speed["decode"]],
         "first_token": _first_token(speed),
         "load_seconds": Sample.of(loads).to_json(),
         "memory": {
@@ -231,43 +228,36 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _machine_speed(machine: list[dict[str, float]] | None) -> dict[str, Any]:
+def _machine_speed(machine: list[dict[str, float]]) -> dict[str, Any]:
     names = ("read_bandwidth", "int8_macs", "matrix_macs")
-    return {name: Sample.of([one[name] for one in machine]).to_json() if machine else None for name in names}
+    return {name: Sample.of([one[name] for one in machine]).to_json() for name in names}
 
 
-def _prefill(one: dict[str, Any], cost: Costs, machine: list[dict[str, float]] | None) -> dict[str, Any]:
+def _prefill(one: dict[str, Any], cost: Costs) -> dict[str, Any]:
     tokens, seconds = one["tokens"], one["seconds"]
     macs = cost.prefill_macs(tokens)
-    share = None
-    if machine:
-        # Each repetition against the probe that ran right before it: the machine's own speed drifts.
-        peaks = [max(speed["int8_macs"], speed["matrix_macs"]) for speed in machine]
-        share = Sample.of([macs / s / peak for s, peak in zip(seconds, peaks, strict=True)]).to_json()
+    shares = [macs / (s * peak) for s, peak in zip(seconds, one["peak_macs"], strict=True)]
     return {
         "tokens": tokens,
         "tokens_per_second": Sample.of([tokens / s for s in seconds]).to_json(),
         "macs": macs,
-        "share_of_peak": share,
+        "share_of_peak": Sample.of(shares).to_json(),
     }
 
 
-def _decode(one: dict[str, Any], cost: Costs, machine: list[dict[str, float]] | None) -> dict[str, Any]:
+def _decode(one: dict[str, Any], cost: Costs) -> dict[str, Any]:
     context, rounds = one["context"], one["step_seconds"]
     steps = len(rounds[0])
     # Step i attends to context + i + 1 tokens; this is their mean.
     nbytes = cost.decode_bytes(context + (steps + 1) / 2)
-    rates = [steps / sum(times) for times in rounds]
-    share = None
-    if machine:
-        bandwidths = [speed["read_bandwidth"] for speed in machine]
-        share = Sample.of([nbytes * r / b for r, b in zip(rates, bandwidths, strict=True)]).to_json()
     return {
         "context": context,
-        "tokens_per_second": Sample.of(rates).to_json(),
+        "tokens_per_second": Sample.of([steps / sum(times) for times in rounds]).to_json(),
         "bytes_per_token": nbytes,
         "weight_bytes_per_token": cost.weight_bytes,
-        "share_of_read_bandwidth": share,
+        "share_of_read_bandwidth": Sample.of(
+            [steps * nbytes / readable for readable in one["readable_bytes"]]
+        ).to_json(),
     }
 
 

@@ -20,6 +20,9 @@ from mindir_llm.tools.bench.errors import BenchError
 
 Request = dict[str, Any]
 
+# Decode steps between two probes of the machine, each a third of a second: as long as 16 small steps.
+DECODE_PIECE = 16
+
 
 def ids(start: int, count: int, vocab_size: int) -> list[int]:
     """Arbitrary token ids for positions start … start + count - 1."""
@@ -43,44 +46,80 @@ def describe(request: Request) -> dict[str, Any]:
 
 
 def speed(request: Request) -> dict[str, Any]:
-    """Seconds of every repetition of every piece of work; rounds outermost, so that drift hits all alike."""
+    """Seconds of every repetition of every piece of work; rounds outermost, so that drift hits all alike.
+
+    Beside each is what the machine could have done meanwhile: `peak_macs`, multiply-accumulates/s, of a
+    prompt, `readable_bytes` of decode steps.
+    """
     engine = _open(request)
     vocab, steps = engine.info.vocab_size, request["decode_steps"]
-    prefill: dict[int, list[float]] = {tokens: [] for tokens in request["prefill"]}
-    decode: dict[int, list[list[float]]] = {context: [] for context in request["contexts"]}
+    prefill: list[dict[str, Any]] = [
+        {"tokens": tokens, "seconds": [], "peak_macs": []} for tokens in request["prefill"]
+    ]
+    decode: list[dict[str, Any]] = [
+        {"context": context, "step_seconds": [], "readable_bytes": []} for context in request["contexts"]
+    ]
     first: list[float] = []
-    machine: list[dict[str, float] | None] = []
     warm_up = min(32, engine.info.max_seq_len - 4)
     engine.feed(ids(0, warm_up, vocab))
     for step in range(4):
         engine.feed(ids(warm_up + step, 1, vocab))
+    probe = Probe(lambda: machine_speed(request["threads"]))
     for _ in range(request["repeat"]):
-        machine.append(machine_speed(request["threads"]))
-        for tokens, times in prefill.items():
+        probe.refresh()
+        for one in prefill:
             engine.rewind(0)
-            prompt = ids(0, tokens, vocab)
-            times.append(_seconds(lambda prompt=prompt: engine.feed(prompt)))  # type: ignore[misc]
-            _progress(tokens)
+            prompt = ids(0, one["tokens"], vocab)
+            one["seconds"].append(_seconds(lambda prompt=prompt: engine.feed(prompt)))  # type: ignore[misc]
+            one["peak_macs"].append(probe.around(lambda m: max(m["int8_macs"], m["matrix_macs"])))
+            _progress(one["tokens"])
         engine.rewind(0)
         first.append(_seconds(lambda: engine.feed(ids(0, 1, vocab))))
         position = 1
-        for context in sorted(decode):
+        for one in sorted(decode, key=lambda one: int(one["context"])):
+            context = one["context"]
             engine.feed(ids(position, context - position, vocab))
             _progress(context - position)
             position = context
-            one = []
-            for step in range(steps):
-                token = ids(context + step, 1, vocab)
-                one.append(_seconds(lambda token=token: engine.feed(token)))  # type: ignore[misc]
-            decode[context].append(one)
+            probe.refresh()
+            seconds: list[float] = []
+            readable = 0.0
+            for piece in range(0, steps, DECODE_PIECE):
+                # The probe has emptied the caches: what a first step pays for that is not decoding.
+                engine.feed(ids(context + piece, 1, vocab))
+                engine.rewind(context + piece)
+                times = []
+                for step in range(piece, min(piece + DECODE_PIECE, steps)):
+                    token = ids(context + step, 1, vocab)
+                    times.append(_seconds(lambda token=token: engine.feed(token)))  # type: ignore[misc]
+                seconds += times
+                readable += sum(times) * probe.around(lambda m: m["read_bandwidth"])
+            one["step_seconds"].append(seconds)
+            one["readable_bytes"].append(readable)
             engine.rewind(position)
             _progress(steps)
-    return {
-        "prefill": [{"tokens": tokens, "seconds": times} for tokens, times in prefill.items()],
-        "decode": [{"context": context, "step_seconds": rounds} for context, rounds in decode.items()],
-        "first_token": first,
-        "machine": machine,
-    }
+    return {"prefill": prefill, "decode": decode, "first_token": first, "machine": probe.all}
+
+
+class Probe:
+    """What the machine can do, measured between pieces of work.
+
+    A machine that others share, or one that grows warm, changes its speed within seconds: a share of it means
+    something only of what was measured right before and right after the work.
+    """
+
+    def __init__(self, measure: Callable[[], dict[str, float]]) -> None:
+        self._measure = measure
+        self.all: list[dict[str, float]] = []
+
+    def refresh(self) -> None:
+        """Measure, ahead of a piece of work."""
+        self.all.append(self._measure())
+
+    def around(self, number: Callable[[dict[str, float]], float]) -> float:
+        """Measure once more, behind a piece of work: the mean of its two sides."""
+        self.refresh()
+        return (number(self.all[-2]) + number(self.all[-1])) / 2
 
 
 def load(request: Request) -> dict[str, Any]:

@@ -77,6 +77,60 @@ std::vector<double> load_step(const Arguments& arguments) {
   return {std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()};
 }
 
+// What the machine can do, measured between pieces of work. A machine that others share, or one that grows
+// warm, changes its speed within seconds: a share of it means something only of what was measured right
+// before and right after the work.
+class Probe {
+ public:
+  Probe(int32_t threads, BenchTimes& times) : threads_(threads), times_(times) {}
+
+  // Ahead of a piece of work.
+  void refresh() {
+    before_ = after_;
+    check(mllm_measure_machine(threads_, &after_));
+    times_.read_bandwidth.push_back(after_.read_bandwidth);
+    times_.int8_macs.push_back(after_.int8_macs);
+    times_.matrix_macs.push_back(after_.matrix_macs);
+  }
+
+  // Behind a piece of work: once more, and the mean of its two sides.
+  double macs_around() {
+    refresh();
+    return (std::max(before_.int8_macs, before_.matrix_macs) +
+            std::max(after_.int8_macs, after_.matrix_macs)) /
+           2;
+  }
+  double bandwidth_around() {
+    refresh();
+    return (before_.read_bandwidth + after_.read_bandwidth) / 2;
+  }
+
+ private:
+  int32_t threads_;
+  BenchTimes& times_;
+  mllm_machine_speed before_{}, after_{};
+};
+
+// Between two probes of the machine, a third of a second each: as long as 16 steps of a small model.
+constexpr int32_t kDecodePiece = 16;
+
+DecodeTime decode_after(Engine& engine, int32_t context, int32_t steps, Probe& probe) {
+  DecodeTime time;
+  probe.refresh();
+  for (int32_t piece = 0; piece < steps; piece += kDecodePiece) {
+    // The probe has emptied the caches: what a first step pays for that is not decoding.
+    engine.feed(context + piece, 1);
+    engine.rewind(context + piece);
+    double seconds = 0;
+    for (int32_t step = piece; step < std::min(piece + kDecodePiece, steps); ++step) {
+      time.step_seconds.push_back(engine.seconds_of_feed(context + step, 1));
+      seconds += time.step_seconds.back();
+    }
+    time.readable_bytes += seconds * probe.bandwidth_around();
+  }
+  return time;
+}
+
 // Rounds outermost, so that drift hits all alike.
 void speed_step(Engine& engine, const BenchPlan& plan, BenchTimes& times) {
   const int32_t warm_up = std::min(32, engine.info().max_seq_len - 4);
@@ -87,15 +141,13 @@ void speed_step(Engine& engine, const BenchPlan& plan, BenchTimes& times) {
   std::ranges::sort(by_depth, {}, [&](size_t i) { return plan.contexts[i]; });
   times.prefill.resize(plan.prefill.size());
   times.decode.resize(plan.contexts.size());
+  Probe probe(engine.info().threads, times);
   for (int32_t round = 0; round < plan.repeat; ++round) {
-    mllm_machine_speed machine;
-    check(mllm_measure_machine(engine.info().threads, &machine));
-    times.read_bandwidth.push_back(machine.read_bandwidth);
-    times.int8_macs.push_back(machine.int8_macs);
-    times.matrix_macs.push_back(machine.matrix_macs);
+    probe.refresh();
     for (size_t i = 0; i < plan.prefill.size(); ++i) {
       engine.rewind(0);
-      times.prefill[i].push_back(engine.seconds_of_feed(0, plan.prefill[i]));
+      const double seconds = engine.seconds_of_feed(0, plan.prefill[i]);
+      times.prefill[i].push_back({seconds, probe.macs_around()});
     }
     engine.rewind(0);
     times.first_token.push_back(engine.seconds_of_feed(0, 1));
@@ -103,9 +155,7 @@ void speed_step(Engine& engine, const BenchPlan& plan, BenchTimes& times) {
     for (const size_t i : by_depth) {
       if (plan.contexts[i] > position) engine.feed(position, plan.contexts[i] - position);
       position = plan.contexts[i];
-      std::vector<double>& steps = times.decode[i].emplace_back();
-      for (int32_t step = 0; step < plan.decode_steps; ++step)
-        steps.push_back(engine.seconds_of_feed(position + step, 1));
+      times.decode[i].push_back(decode_after(engine, position, plan.decode_steps, probe));
       engine.rewind(position);
     }
   }

@@ -22,13 +22,25 @@ struct BenchFacts {
   Json parameters;  // of the decode graph
 };
 
+// A prompt: how long it took, and multiply-accumulates per second that the machine could do meanwhile.
+struct PrefillTime {
+  double seconds = 0;
+  double peak_macs = 0;
+};
+
+// Decode steps: how long each took, and how many bytes the machine could have read meanwhile.
+struct DecodeTime {
+  std::vector<double> step_seconds;
+  double readable_bytes = 0;
+};
+
 // Repetitions of each number.
 struct BenchTimes {
-  std::vector<std::vector<double>> prefill;              // by prompt length: seconds
-  std::vector<std::vector<std::vector<double>>> decode;  // by context, by repetition: seconds of each step
-  std::vector<double> first_token;                       // seconds
-  std::vector<double> load;                              // seconds, each in a fresh process
-  std::vector<double> read_bandwidth, int8_macs, matrix_macs;  // of the machine
+  std::vector<std::vector<PrefillTime>> prefill;               // by prompt length
+  std::vector<std::vector<DecodeTime>> decode;                 // by context
+  std::vector<double> first_token;                             // seconds
+  std::vector<double> load;                                    // seconds, each in a fresh process
+  std::vector<double> read_bandwidth, int8_macs, matrix_macs;  // of the machine, between the pieces of work
   double memory_before = 0, memory_opened = 0,
          memory_peak = 0;  // resident bytes of a fresh process; 0: not known
 };

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 #include <utility>
 
 #include "base/number_text.h"
@@ -61,12 +62,9 @@ std::string system_name() {
 std::string prefill_json(const BenchPlan& plan, const BenchTimes& times, const Costs& costs, size_t i) {
   const double tokens = plan.prefill[i];
   std::vector<double> rates, shares;
-  for (size_t k = 0; k < times.prefill[i].size(); ++k) {
-    const double seconds = times.prefill[i][k];
-    rates.push_back(tokens / seconds);
-    // Each repetition against the probe that ran right before it: the machine's own speed drifts.
-    shares.push_back(costs.prefill_macs(tokens) / seconds /
-                     std::max(times.int8_macs[k], times.matrix_macs[k]));
+  for (const PrefillTime& one : times.prefill[i]) {
+    rates.push_back(tokens / one.seconds);
+    shares.push_back(costs.prefill_macs(tokens) / (one.seconds * one.peak_macs));
   }
   return "{\"tokens\": " + std::to_string(plan.prefill[i]) + ", \"tokens_per_second\": " + sample(rates) +
          ", \"macs\": " + fixed(costs.prefill_macs(tokens), 0) + ", \"share_of_peak\": " + sample(shares) +
@@ -78,11 +76,9 @@ std::string decode_json(const BenchPlan& plan, const BenchTimes& times, const Co
   // Step k attends to context + k + 1 tokens; this is their mean.
   const double bytes = costs.decode_bytes(plan.contexts[i] + (steps + 1) / 2);
   std::vector<double> rates, shares;
-  for (size_t k = 0; k < times.decode[i].size(); ++k) {
-    double seconds = 0;
-    for (const double one : times.decode[i][k]) seconds += one;
-    rates.push_back(steps / seconds);
-    shares.push_back(bytes * rates.back() / times.read_bandwidth[k]);
+  for (const DecodeTime& one : times.decode[i]) {
+    rates.push_back(steps / std::accumulate(one.step_seconds.begin(), one.step_seconds.end(), 0.0));
+    shares.push_back(steps * bytes / one.readable_bytes);
   }
   return "{\"context\": " + std::to_string(plan.contexts[i]) + ", \"tokens_per_second\": " + sample(rates) +
          ", \"bytes_per_token\": " + number_text(bytes) +
@@ -94,7 +90,7 @@ std::string first_token_json(const BenchPlan& plan, const BenchTimes& times) {
   const auto shallow = static_cast<size_t>(std::ranges::min_element(plan.contexts) - plan.contexts.begin());
   std::vector<double> ratios;
   for (size_t k = 0; k < times.first_token.size(); ++k)
-    ratios.push_back(times.first_token[k] / median(times.decode[shallow][k]));
+    ratios.push_back(times.first_token[k] / median(times.decode[shallow][k].step_seconds));
   return "{\"seconds\": " + sample(times.first_token) + ", \"decode_steps\": " + sample(ratios) + "}";
 }
 
