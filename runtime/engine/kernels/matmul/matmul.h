@@ -42,6 +42,9 @@ struct WeightView {
   int64_t spans;     // the last may be shorter
   int64_t block_bytes;
   const uint8_t* blocks;
+  // How many bytes before their use decode asks for weights; negative, for lines that it has, where the
+  // processor is better left alone.
+  int64_t ahead;
 };
 
 // Rows of activations as kernels read them, in tiles of tile_size() rows. Within a tile of r rows, elements
@@ -124,6 +127,10 @@ struct MatmulKernels {
 };
 // With 256 rows their sums, 32 KiB each, share a second-level cache with a step's activations.
 inline constexpr int64_t kMostPanelsAtOnce = 8;
+
+// How far ahead of their use weights are asked for: a little over the latency of memory times the share of
+// its bandwidth that one core gets (about 100 ns * 15 GB/s).
+inline constexpr int64_t kReadAheadBytes = 2304;
 
 inline constexpr int64_t kBlockColumns = 16;
 inline constexpr int64_t kPanelColumns = 32;

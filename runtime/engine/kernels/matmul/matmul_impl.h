@@ -25,10 +25,6 @@ namespace {
 constexpr int64_t kBlockVectors = kBlockColumns / kLanes;
 constexpr int64_t kPanelVectors = kPanelColumns / kLanes;
 constexpr int64_t kTileVectors = kBlocks * kBlockVectors;
-// How far ahead of its use decode asks for weights: a little over the latency of memory times the share of
-// its bandwidth that one core gets (about 100 ns * 15 GB/s).
-constexpr int64_t kPrefetchBytes = 2304;
-
 inline int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
@@ -258,7 +254,7 @@ inline void row_block(const WeightView& w, const uint8_t* p, const ActivationVie
         for (int64_t v = 0; v < kBlockVectors; ++v) integers[v] = add_int(integers[v], group[v]);
         continue;
       }
-      if (skip) prefetch(p + kPrefetchBytes);
+      if (skip) prefetch(p + w.ahead);
       const V minus_sum = Zeros ? splat(static_cast<float>(*corrections / 128)) : zero();
 #pragma GCC unroll 8
       for (int64_t v = 0; v < kBlockVectors; ++v) {
@@ -287,7 +283,7 @@ template <bool Zeros, bool Integers, bool Wide>
 void row_block_int8(const WeightView& w, const uint8_t* block, const ActivationView& a, float* sums) {
   row_block<Zeros, Integers>(
       w, block, a, sums,
-      [](int64_t size, int32_t correction, const uint8_t*& p, const int8_t*& x, VI* group)
+      [ahead = w.ahead](int64_t size, int32_t correction, const uint8_t*& p, const int8_t*& x, VI* group)
           __attribute__((always_inline)) {
             // Two chains per vector hide the latency of the dot product.
             VI even[kBlockVectors], odd[kBlockVectors];
@@ -297,8 +293,8 @@ void row_block_int8(const WeightView& w, const uint8_t* block, const ActivationV
               odd[v] = splat_int(0);
             }
             for (int64_t i = 0; i < size; i += 8, p += 128, x += 8) {
-              prefetch(p + kPrefetchBytes);
-              prefetch(p + kPrefetchBytes + 64);
+              prefetch(p + ahead);
+              prefetch(p + ahead + 64);
 #pragma GCC unroll 8
               for (int64_t v = 0; v < kBlockVectors; ++v) {
                 even[v] = dot8_of<Wide>(even[v], load_bytes(p + v * kLanes * 4), four_bytes(x));
@@ -313,8 +309,8 @@ void row_block_int8(const WeightView& w, const uint8_t* block, const ActivationV
 template <bool Zeros>
 void row_block_int4(const WeightView& w, const uint8_t* block, const ActivationView& a, float* sums) {
   row_block<Zeros, false>(w, block, a, sums,
-                          [](int64_t size, int32_t correction, const uint8_t*& p, const int8_t*& x,
-                             VI* group) __attribute__((always_inline)) {
+                          [ahead = w.ahead](int64_t size, int32_t correction, const uint8_t*& p,
+                                            const int8_t*& x, VI* group) __attribute__((always_inline)) {
                             VI low[kBlockVectors], high[kBlockVectors];
 #pragma GCC unroll 8
                             for (int64_t v = 0; v < kBlockVectors; ++v) {
@@ -324,7 +320,7 @@ void row_block_int4(const WeightView& w, const uint8_t* block, const ActivationV
                             for (int64_t i = 0; i < size; i += 32, p += 256, x += 32) {
 #pragma GCC unroll 4
                               for (int64_t j = 0; j < 4; ++j) {
-                                prefetch(p + kPrefetchBytes + j * 64);
+                                prefetch(p + ahead + j * 64);
 #pragma GCC unroll 8
                                 for (int64_t v = 0; v < kBlockVectors; ++v) {
                                   const VI bytes = load_bytes(p + j * 64 + v * kLanes * 4);
@@ -651,7 +647,7 @@ void int_tiles(const PanelProduct& product, const WeightView& w, const Prepare& 
                              .span0 = s,
                              .span1 = end,
                              // The first tile brings them from memory.
-                             .ahead = in_place && r == 0 ? kPrefetchBytes : 0};
+                             .ahead = in_place && r == 0 ? kReadAheadBytes : 0};
           if (!in_place) next.share();
           a.has_lowest ? wide_tile_of(rows, tile) : tile_of(rows, tile);
         }

@@ -9,9 +9,13 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/half.h"
+#include "base/processor.h"
 
 namespace mllm {
 namespace {
+
+// Of weights that a step of decode's kernels takes, and asks for as many.
+constexpr int64_t kAtOnce = 256;
 
 int64_t round_up(int64_t n, int64_t unit) {
   return (n + unit - 1) / unit * unit;
@@ -210,6 +214,7 @@ PackedMatrix::PackedMatrix(const StoredWeights& stored) : columns_(stored.column
   WeightView& v = view_;
   v.k = v.k_padded = k;
   v.span = v.group = kSpan;
+  v.ahead = recognizes_streams() ? -kAtOnce : kReadAheadBytes;
   switch (stored.weight.dtype) {
     case DType::Float32:
       v.format = WeightFormat::Float32;
