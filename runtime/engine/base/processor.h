@@ -4,9 +4,9 @@
 
 namespace mllm {
 
-// True where a stream from memory is fastest when no instruction asks for it ahead: AMD's processors
-// recognize streams, and lines asked for by instructions take the few places of the first-level cache's queue
-// from them (one core of a Zen 4 decodes int8 by 16 % and int4 by 9 % faster without).
+// True where a stream from memory is fastest when no instruction asks for it ahead, as on AMD's processors:
+// with prefetches one core of a Zen 4 decodes int8 at 84 % of the speed that it has without, int4 at 91 %.
+// Presumably they take places in the first-level cache's queue that its own prefetchers use better.
 bool recognizes_streams();
 
 }  // namespace mllm
