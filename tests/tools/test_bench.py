@@ -293,7 +293,9 @@ def test_every_piece_of_work_is_held_against_the_machine_of_its_moment(
     # Two pieces: 8 s between readings of 100 and 60, 2 s between 60 and 20.
     assert decode["readable_bytes"] == [worker.DECODE_PIECE * 0.5 * 80 + 4 * 0.5 * 40]
     assert len(result["machine"]) == 5
-    # Each piece begins with a step that does not count; those that do follow the context without a gap.
+    # Each piece begins with a step that does not count: the prompt, the first token, …
+    assert fed[5:9] == [(0, 1), (0, 8), (0, 1), (0, 1)]
+    # … and decode, whose steps that do count follow the context without a gap.
     at = fed.index((6, 1))
     pieces = [[6, *range(6, 22)], [22, *range(22, 26)]]
     assert fed[at:] == [(position, 1) for piece in pieces for position in piece]
@@ -315,6 +317,12 @@ def test_what_was_not_measured_is_not_shown() -> None:
     report = measure("b", PLAN, runner=_fake(steps))
     assert report["memory"]["peak"] is None
     assert "peak memory   – resident" in report_text(report)
+    # A report of another producer, without readings of the machine: the format allows null.
+    report["prefill"][0]["share_of_peak"] = report["decode"][0]["share_of_read_bandwidth"] = None
+    report["machine"].update(read_bandwidth=None, int8_macs=None, matrix_macs=None)
+    text = report_text(report)
+    assert "%" not in text
+    assert "peak memory   – resident" in text
 
 
 def test_threads_of_every_step_are_those_of_the_first() -> None:

@@ -54,12 +54,13 @@ def plot_report(report: dict[str, Any], path: Path) -> None:
             ylim=(0, None),
         )
         axes.grid(alpha=0.3)
-    bandwidth = machine["read_bandwidth"]["median"]
-    x = [one["context"] for one in report["decode"]]
-    limit = [bandwidth / one["bytes_per_token"] for one in report["decode"]]
-    right.plot(x, limit, linestyle="--", color="gray", label="read bandwidth")
-    right.legend()
-    right.set_ylim(0, None)
+    if machine["read_bandwidth"] is not None:
+        bandwidth = machine["read_bandwidth"]["median"]
+        x = [one["context"] for one in report["decode"]]
+        limit = [bandwidth / one["bytes_per_token"] for one in report["decode"]]
+        right.plot(x, limit, linestyle="--", color="gray", label="read bandwidth")
+        right.legend()
+        right.set_ylim(0, None)
     name = Path(bundle["path"]).name
     figure.suptitle(f"{name} ({bundle['scheme']}), {machine['cpu']}, {machine['threads']} threads")
     save(figure, path)

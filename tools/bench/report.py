@@ -119,6 +119,8 @@ def _grouped(
 
 
 def _machine_text(machine: dict[str, Any]) -> str:
+    if machine["read_bandwidth"] is None:
+        return ""
     text = (
         f"; reads {machine['read_bandwidth']['median'] / 1e9:.1f} GB/s, "
         f"multiplies {machine['int8_macs']['median'] / 1e9:.0f} int8 GMAC/s"
@@ -132,5 +134,5 @@ def _rate(sample: dict[str, float]) -> str:
     return f"{sample['median']:>10.1f} {spread:21}"
 
 
-def _share(sample: dict[str, float]) -> str:
-    return f"{sample['median']:.1%}"
+def _share(sample: dict[str, float] | None) -> str:
+    return _ABSENT if sample is None else f"{sample['median']:.1%}"

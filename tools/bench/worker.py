@@ -66,14 +66,13 @@ def speed(request: Request) -> dict[str, Any]:
         engine.feed(ids(warm_up + step, 1, vocab))
     probe = Probe(lambda: machine_speed(request["threads"]))
     for _ in range(request["repeat"]):
-        probe.refresh()
         for one in prefill:
-            engine.rewind(0)
+            _warm(engine, 0)
             prompt = ids(0, one["tokens"], vocab)
             one["seconds"].append(_seconds(lambda prompt=prompt: engine.feed(prompt)))  # type: ignore[misc]
             one["peak_macs"].append(probe.around(lambda m: max(m["int8_macs"], m["matrix_macs"])))
             _progress(one["tokens"])
-        engine.rewind(0)
+        _warm(engine, 0)
         first.append(_seconds(lambda: engine.feed(ids(0, 1, vocab))))
         position = 1
         for one in sorted(decode, key=lambda one: int(one["context"])):
@@ -85,9 +84,7 @@ def speed(request: Request) -> dict[str, Any]:
             seconds: list[float] = []
             readable = 0.0
             for piece in range(0, steps, DECODE_PIECE):
-                # The probe has emptied the caches: what a first step pays for that is not decoding.
-                engine.feed(ids(context + piece, 1, vocab))
-                engine.rewind(context + piece)
+                _warm(engine, context + piece)
                 times = []
                 for step in range(piece, min(piece + DECODE_PIECE, steps)):
                     token = ids(context + step, 1, vocab)
@@ -110,16 +107,23 @@ class Probe:
 
     def __init__(self, measure: Callable[[], dict[str, float]]) -> None:
         self._measure = measure
-        self.all: list[dict[str, float]] = []
+        self.all = [measure()]
 
     def refresh(self) -> None:
-        """Measure, ahead of a piece of work."""
+        """Measure ahead of a piece of work, where something else was done since the last one."""
         self.all.append(self._measure())
 
     def around(self, number: Callable[[dict[str, float]], float]) -> float:
         """Measure once more, behind a piece of work: the mean of its two sides."""
         self.refresh()
         return (number(self.all[-2]) + number(self.all[-1])) / 2
+
+
+def _warm(engine: Engine, position: int) -> None:
+    """One step that does not count, then back: the probe has emptied the caches, which is not the work's."""
+    engine.rewind(position)
+    engine.feed(ids(position, 1, engine.info.vocab_size))
+    engine.rewind(position)
 
 
 def load(request: Request) -> dict[str, Any]:

@@ -42,6 +42,12 @@ class Engine {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
   void rewind(int32_t position) { check(mllm_session_rewind(session_.get(), 0, position)); }
+  // One step that does not count, then back: the probe has emptied the caches, which is not the work's.
+  void warm(int32_t position) {
+    rewind(position);
+    feed(position, 1);
+    rewind(position);
+  }
 
  private:
   Model model_;
@@ -82,9 +88,9 @@ std::vector<double> load_step(const Arguments& arguments) {
 // before and right after the work.
 class Probe {
  public:
-  Probe(int32_t threads, BenchTimes& times) : threads_(threads), times_(times) {}
+  Probe(int32_t threads, BenchTimes& times) : threads_(threads), times_(times) { refresh(); }
 
-  // Ahead of a piece of work.
+  // Ahead of a piece of work, where something else was done since the last one.
   void refresh() {
     before_ = after_;
     check(mllm_measure_machine(threads_, &after_));
@@ -96,9 +102,8 @@ class Probe {
   // Behind a piece of work: once more, and the mean of its two sides.
   double macs_around() {
     refresh();
-    return (std::max(before_.int8_macs, before_.matrix_macs) +
-            std::max(after_.int8_macs, after_.matrix_macs)) /
-           2;
+    const auto peak = [](const mllm_machine_speed& m) { return std::max(m.int8_macs, m.matrix_macs); };
+    return (peak(before_) + peak(after_)) / 2;
   }
   double bandwidth_around() {
     refresh();
@@ -118,9 +123,7 @@ DecodeTime decode_after(Engine& engine, int32_t context, int32_t steps, Probe& p
   DecodeTime time;
   probe.refresh();
   for (int32_t piece = 0; piece < steps; piece += kDecodePiece) {
-    // The probe has emptied the caches: what a first step pays for that is not decoding.
-    engine.feed(context + piece, 1);
-    engine.rewind(context + piece);
+    engine.warm(context + piece);
     double seconds = 0;
     for (int32_t step = piece; step < std::min(piece + kDecodePiece, steps); ++step) {
       time.step_seconds.push_back(engine.seconds_of_feed(context + step, 1));
@@ -143,13 +146,12 @@ void speed_step(Engine& engine, const BenchPlan& plan, BenchTimes& times) {
   times.decode.resize(plan.contexts.size());
   Probe probe(engine.info().threads, times);
   for (int32_t round = 0; round < plan.repeat; ++round) {
-    probe.refresh();
     for (size_t i = 0; i < plan.prefill.size(); ++i) {
-      engine.rewind(0);
+      engine.warm(0);
       const double seconds = engine.seconds_of_feed(0, plan.prefill[i]);
       times.prefill[i].push_back({seconds, probe.macs_around()});
     }
-    engine.rewind(0);
+    engine.warm(0);
     times.first_token.push_back(engine.seconds_of_feed(0, 1));
     int32_t position = 1;
     for (const size_t i : by_depth) {

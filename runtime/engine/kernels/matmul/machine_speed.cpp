@@ -31,9 +31,9 @@ double best_seconds(const Body& body) {
   return best;
 }
 
-// Reads all of [begin, end), whole lines. Unrolled by hand, as it were: sums that a loop over them leaves in
-// memory cost ten cycles a line, more than the line itself. All words of a line, since some prefetchers do
-// not recognize a walk that touches one word of each.
+// Reads all of [begin, end), whole lines. Unrolled, whatever the compiler thinks: in a loop the sums stay in
+// memory, which costs ten cycles a line, more than the line itself. All words of a line, since some
+// prefetchers do not recognize a walk that touches one word of each.
 template <bool kAhead>
 void read_words(const uint64_t* words, int64_t begin, int64_t end) {
   uint64_t sum[8] = {};

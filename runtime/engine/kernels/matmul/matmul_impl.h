@@ -25,6 +25,7 @@ namespace {
 constexpr int64_t kBlockVectors = kBlockColumns / kLanes;
 constexpr int64_t kPanelVectors = kPanelColumns / kLanes;
 constexpr int64_t kTileVectors = kBlocks * kBlockVectors;
+
 inline int64_t least(int64_t a, int64_t b) {
   return a < b ? a : b;
 }
